@@ -1,0 +1,13 @@
+"""The settings every node of the recipe tree shares."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Spec(BaseModel):
+    """A frozen node of the recipe tree: unknown keys, wrong types and impossible values are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
