@@ -146,6 +146,8 @@ class EvaluationSpec(Spec):
     """ir_measures names."""
     depth: Count = 30
     """Candidates re-ranked per query."""
+    dev_depth: Count | None = None
+    """Candidates re-ranked per dev query while training; None: `depth`."""
     select_by: str = "nDCG@10"
     """Measure on dev that picks checkpoints, trials and teachers."""
 
