@@ -171,6 +171,8 @@ class SearchSpec(Spec):
     """Name or path of a search space."""
     trials: Count | None = None
     """None uses the space's own number."""
+    overrides: dict[str, Any] = {}
+    """Dotted overrides of the recipe that hold in trials only, e.g. a smaller `max_steps`."""
 
 
 class RetrainSpec(Spec):
