@@ -269,10 +269,12 @@ def make_space(tree: Any, place: str = "search space") -> SearchSpace:
 def _check_dimensions(dimensions: Any, place: str) -> None:
     """Validate each dimension as what it means to be, so that errors name no other kind."""
     for key, value in dimensions.items() if isinstance(dimensions, dict) else ():
-        shape = SHAPES.get(_kind(value) or "")
+        kind = _kind(value)
+        if kind is None:
+            continue  # said by the validation of the whole
+        shape = SHAPES[kind]
         try:
-            if shape is not None:
-                shape.model_validate_json(json.dumps(value))
+            shape.model_validate_json(json.dumps(value))
         except ValidationError as error:
             raise RecipeError(f"{place}: space.{key}: {describe(error, value, shape)}") from None
 
