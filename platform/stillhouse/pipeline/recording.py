@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model
 from stillhouse.tracking import Point, Tracker, open_tracker
+from stillhouse.tracking.base import Status
 
 PACKAGES = ("stillhouse", "ray", "torch", "transformers", "optuna", "mlflow", "ir_datasets", "ir_measures", "bm25s")
 
@@ -61,23 +63,26 @@ class Recorder:
         self.tracker.points(run, points)
         self.tracker.end(run)
 
-    def report(self, report: Report) -> None:
-        """Test measures, per-query values, the table and the runs."""
-        points = []
+    def report(self, report: Report, main: str) -> None:
+        """Test measures of each system in a child of its own, those of the main system in the parent too."""
         for system in report.systems:
+            points = [
+                Point(f"test/{measure}", sum(values.values()) / len(values), 0, time.time())
+                for measure, values in system.per_query.items()
+            ]
+            if system.name == main:
+                self.tracker.points(self.parent, points)
             run = self.children.get(system.name)
-            for measure, values in system.per_query.items():
-                mean = sum(values.values()) / len(values)
-                points.append(Point(f"test/{system.name}/{measure}", mean, 0))
-                if run is not None:
-                    self.tracker.points(run, [Point(f"test/{measure}", mean, 0)])
-        self.tracker.points(self.parent, points)
-        for name in ("results.md", "results.json", "recipe.yaml", "per_query.parquet"):
-            path = self.context.output / name
+            if run is None:
+                run = self.tracker.run(stable_hash([self.key, "system", system.name]), system.name, parent=self.parent)
+                self.children[system.name] = run
+            self.tracker.points(run, points)
+            self.tracker.end(run)
+        for path in (*self.context.output.glob("*.*"), self.context.output / "student", self.context.output / "runs"):
             if path.exists():
-                self.tracker.artifact(self.parent, path)
+                self.tracker.artifact(self.parent, path, "" if path.is_file() else path.name)
 
-    def end(self, status: str = "FINISHED") -> None:
+    def end(self, status: Status = "FINISHED") -> None:
         self.tracker.end(self.parent, status)
 
 

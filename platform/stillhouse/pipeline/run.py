@@ -48,9 +48,9 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
             for name, model in students.items():
                 recorder.training(name, model)
             report = compare(context, teacher, students)
+            recorder.report(report, DISTILLED)
             record = _record(context, recorder, scores, winner, study)
             write_record(context, record)
-            recorder.report(report)
         except BaseException:
             recorder.end("FAILED")
             raise
