@@ -97,7 +97,7 @@ def test_imports_go_down(path: Path) -> None:
     for module in imports(ast.parse(path.read_text())):
         if not covers("stillhouse", module):
             continue
-        other = (module.split(".") + [""])[1]
+        other = [*module.split("."), ""][1]
         if other in FLOORS and other != own:
             assert FLOORS[other] < FLOORS[own], f"{own} stands on floor {FLOORS[own]}, {other} on {FLOORS[other]}"
 
