@@ -40,10 +40,11 @@ class Trial:
     """Its number in the Optuna study."""
     key: str
     """Its checkpoints lie in `<root>/trials/<key>/`."""
-    drawn: Point
+    values: Point
+    """What was drawn."""
     state: State = "RUNNING"
     reports: list[Report] = field(default_factory=list)
-    values: tuple[float, ...] | None = None
+    metrics: tuple[float, ...] | None = None
     """The space's measures at its best report: a stage ends with the weights of its best evaluation."""
     seconds: float = 0.0
     """Since it last started, as the driver saw it."""
@@ -53,9 +54,9 @@ class Trial:
     parent_run: str | None = None
 
     @property
-    def value(self) -> float | None:
-        """The first of `values`."""
-        return self.values[0] if self.values else None
+    def metric(self) -> float | None:
+        """The first of `metrics`."""
+        return self.metrics[0] if self.metrics else None
 
     def best_report(self, space: SearchSpace) -> Report | None:
         """The report with the best first measure; the earliest of equals."""
@@ -135,20 +136,20 @@ class StudyFolder:
 
 def _trial(tree: dict[str, Any]) -> Trial:
     tree["reports"] = [Report(**report) for report in tree["reports"]]
-    tree["values"] = tuple(tree["values"]) if tree["values"] is not None else None
+    tree["metrics"] = tuple(tree["metrics"]) if tree["metrics"] is not None else None
     return Trial(**tree)
 
 
 def best_of(trials: Sequence[Trial], space: SearchSpace) -> Trial:
     """The best finished trial; where time ran out before one finished, the best of those cut.
 
-    Raises SearchError with the first trial's error if none has a value.
+    Raises SearchError with the first trial's error if none was measured.
     """
     for state in ("FINISHED", "PRUNED"):
-        judged = [trial for trial in trials if trial.state == state and trial.value is not None]
+        judged = [trial for trial in trials if trial.state == state and trial.metric is not None]
         if judged:
             sign = 1 if space.modes[0] == "max" else -1
-            return max(judged, key=lambda trial: sign * (trial.value or 0.0))
+            return max(judged, key=lambda trial: sign * (trial.metric or 0.0))
     first = next((trial.error for trial in trials if trial.error), "no trial ran")
     raise SearchError(f"all {len(trials)} trials failed; the first said: {first}")
 
@@ -157,9 +158,9 @@ def front_of(trials: Sequence[Trial], space: SearchSpace) -> list[Trial]:
     """The Pareto front of the finished trials, best first measure first."""
     signs = [1 if mode == "max" else -1 for mode in space.modes]
     points = [
-        ([sign * value for sign, value in zip(signs, trial.values, strict=True)], trial)
+        ([sign * value for sign, value in zip(signs, trial.metrics, strict=True)], trial)
         for trial in trials
-        if trial.state == "FINISHED" and trial.values is not None
+        if trial.state == "FINISHED" and trial.metrics is not None
     ]
 
     def beaten(one: list[float]) -> bool:

@@ -12,7 +12,7 @@ from stillhouse.recipe import Recipe, override
 from stillhouse.recipe.text import to_yaml
 from stillhouse.search.record import Report, StudyFolder, Trial, identity
 from stillhouse.search.space import SearchSpace
-from stillhouse.search.trial import trial_folder
+from stillhouse.search.spool import trial_folder
 from stillhouse.tracking import Point, Tracker
 
 STATUS = {"FINISHED": "FINISHED", "PRUNED": "FINISHED", "FAILED": "FAILED"}
@@ -56,7 +56,10 @@ class Recorder:
         """Keep an ended trial: on disk first, then closed in the tracker, then shown."""
         trial.seconds = round(time.monotonic() - self._started.pop(trial.number, time.monotonic()), 3)
         best = trial.best_report(self.space)
-        trial.values = tuple(best.metrics[name] for name in self.space.metrics) if best else None
+        if trial.state == "FINISHED" and best is None:
+            names = " and ".join(self.space.metrics)
+            trial.state, trial.error = "FAILED", f"the trial ended without a report of {names}"
+        trial.metrics = tuple(best.metrics[name] for name in self.space.metrics) if best else None
         self.folder.write_trial(trial)
         self._close(trial)
         self.progress(trial)
@@ -84,7 +87,7 @@ class Recorder:
 
     def _recipe_of(self, trial: Trial) -> Recipe | None:
         try:
-            return override(self.recipe, trial.drawn)
+            return override(self.recipe, trial.values)
         except Exception:  # a combination that is no recipe: the trial fails and says why
             return None
 

@@ -22,7 +22,7 @@ def make_scheduler(space: SearchSpace, metric_budget: int) -> Any:
     last_rung = metric_budget - 1
     if spec.name == "none" or last_rung < spec.grace:
         return FIFOScheduler()
-    judged: dict[str, Any] = {"time_attr": TIME, "metric": f"metrics/{space.metrics[0]}", "mode": space.modes[0]}
+    judged: dict[str, Any] = {"time_attr": TIME, "metric": space.metrics[0], "mode": space.modes[0]}
     if spec.name == "median":
         return MedianStoppingRule(**judged, grace_period=spec.grace, min_samples_required=3)
     return AsyncHyperBandScheduler(

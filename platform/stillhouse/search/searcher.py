@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState
+from ray.tune.result import AUTO_RESULT_KEYS, TRAINING_ITERATION
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -17,9 +18,11 @@ from stillhouse.search.record import Report, Trial, trial_key
 from stillhouse.search.recorder import Recorder
 from stillhouse.search.sampling import ask, decode, make_sampler
 from stillhouse.search.space import SearchSpace
-from stillhouse.search.trial import read_outcome
+from stillhouse.search.spool import REPORTS, append_report, read_outcome, read_reports, trial_folder
 
 STATES = {"FINISHED": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAILED": TrialState.FAIL}
+NO_METRICS = {"step", "done", TRAINING_ITERATION, *AUTO_RESULT_KEYS}
+"""Numbers that Tune adds to a result."""
 MAX_REDRAWS = 30
 
 
@@ -41,7 +44,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         context: Mapping[str, str],
         deadline: float | None,
     ) -> None:
-        metrics = [f"metrics/{name}" for name in space.metrics]
+        metrics = list(space.metrics)
         single = len(metrics) == 1
         super().__init__(
             space=lambda trial: None,  # never called: `suggest` draws by itself
@@ -70,21 +73,22 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             return str(Searcher.FINISHED)
         self.running[trial_id] = trial
         self.recorder.start(trial)
-        return {"trial": {"number": trial.number, "key": trial.key, "drawn": trial.drawn}}
+        # A trial that a kill left running has a curve already; points that are recorded stand once.
+        self.recorder.report(trial, read_reports(trial_folder(self.root, trial.key) / REPORTS))
+        return {"trial": {"number": trial.number, "key": trial.key, "drawn": trial.values}}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep the reports of a rung."""
         trial = self.running.get(trial_id)
-        if trial is not None and "reports" in result:
-            self._take(trial, [Report(**report) for report in result["reports"]])
+        if trial is not None:
+            self._take(trial, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """End a trial: its own outcome counts; without one it was stopped, or its process died."""
         trial = self.running.pop(trial_id, None)
         if trial is None:
             return
-        if result and "reports" in result:
-            self._take(trial, [Report(**report) for report in result["reports"]])
+        self._take(trial, result or {})
         outcome = read_outcome(self.root, trial.key)
         if outcome:
             trial.state, trial.error = outcome["state"], outcome.get("error")
@@ -123,9 +127,22 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
     def _waiting(self) -> int:
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
-    def _take(self, trial: Trial, reports: list[Report]) -> None:
-        self.recorder.report(trial, reports)
+    def _take(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        if "reports" in result:
+            self.recorder.report(trial, [Report(**report) for report in result["reports"]])
+        elif "step" in result:
+            self._take_nested(trial, result)
         self._report(trial)
+
+    def _take_nested(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        """A report of Ray Train's workers, which Tune passes on as it is: spooled here, where it is first seen."""
+        step = int(result["step"])
+        if all(report.step != step for report in trial.reports):
+            numbers = {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
+            metrics = {name: value for name, value in numbers.items() if name not in NO_METRICS}
+            report = Report(step, time.time(), metrics)
+            append_report(trial_folder(self.root, trial.key) / REPORTS, report)
+            self.recorder.report(trial, [report])
 
     def _report(self, trial: Trial) -> None:
         """Bring Optuna's curve up to the trial's; its step is the number of the evaluation, from 1."""
@@ -141,11 +158,11 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
 
     def _tell(self, trial: Trial) -> None:
         self._report(trial)
-        values = trial.values if trial.state == "FINISHED" else None
-        if trial.state == "PRUNED" and trial.value is not None:
+        metrics = trial.metrics if trial.state == "FINISHED" else None
+        if trial.state == "PRUNED" and trial.metric is not None:
             stored = self.study.get_trials(deepcopy=False)[trial.number]
-            optuna.Trial(self.study, stored._trial_id).set_user_attr("best", trial.value)
-        self.study.tell(trial.number, list(values) if values else None, state=STATES[trial.state])
+            optuna.Trial(self.study, stored._trial_id).set_user_attr("best", trial.metric)
+        self.study.tell(trial.number, list(metrics) if metrics else None, state=STATES[trial.state])
 
     def _catch_up(self) -> list[Trial]:
         """Tell Optuna what ended without it, and give back the trials that were running."""

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import optuna
-from ray import tune
+from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
 from stillhouse.search.check import check_space
-from stillhouse.search.placement import room_for
 from stillhouse.search.record import StudyFolder, StudyResult, Trial, best_of, front_of, study_id
 from stillhouse.search.recorder import Recorder
-from stillhouse.search.sampling import encode_point, grid
-from stillhouse.search.schedulers import make_scheduler
-from stillhouse.search.searcher import StudySearch
 from stillhouse.search.space import SearchSpace
-from stillhouse.search.trial import Objective, run_trial
 from stillhouse.tracking import Tracker
 
-MAX_DEATHS = 2
-"""Times that a trial's process may die before the trial has failed; it goes on from its newest checkpoint."""
+if TYPE_CHECKING:
+    from stillhouse.search.trial import Objective
 
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune would take a Ctrl-C for the end of every trial.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Relative paths of a recipe mean the same in a trial.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
+Placement = tuple[Mapping[str, float], int]
+"""Ray resources of one trial, and the number of trials at a time."""
 
 
 def run_study(
@@ -49,16 +30,15 @@ def run_study(
     tracker: Tracker,
     parent_run: str | None,
     resume: bool,
-    resources: Mapping[str, float],
-    max_concurrent: int,
+    placement: Callable[[], Placement],
     metric_budget: int,
     progress: Callable[[Trial], None] = lambda trial: None,
     context: Mapping[str, str] | None = None,
 ) -> StudyResult:
     """Search `space` around `recipe`; each ended trial is kept under `root` and never run again.
 
-    `resources` are those of one trial, `metric_budget` is the number of dev evaluations of a whole trial,
-    `context` names what trials depend on besides the recipe (digests of data and scores). Ray is connected already.
+    `placement()` connects to Ray and is called only if there is a trial to run; `metric_budget` is the number of
+    dev evaluations of a whole trial; `context` names what trials depend on besides the recipe (digests of data).
     Raises SearchError if the study is unfinished and `resume` is not set, if a trial cannot be placed, or if all fail.
     """
     check_space(space, recipe)
@@ -77,8 +57,9 @@ def run_study(
                 raise SearchError(
                     f"study {folder.name} is unfinished: {len(ended)} of {space.trials} trials ended; --resume goes on"
                 )
-            concurrent = min(max_concurrent, room_for(resources))
-            _search(recorder, objective, context, facts, resources, concurrent, metric_budget)
+            from stillhouse.search.tuning import search
+
+            search(recorder, objective, context, facts, placement(), metric_budget)
         trials = folder.trials()
         return StudyResult(best_of(trials, space), trials, folder.facts()["seconds"], front_of(trials, space))
 
@@ -88,91 +69,3 @@ def is_finished(space: SearchSpace, facts: Mapping[str, Any], num_ended: int) ->
     if num_ended >= space.trials or facts.get("reason") == "space exhausted":
         return True
     return space.time_budget_s is not None and facts.get("seconds", 0.0) >= space.time_budget_s
-
-
-def _search(
-    recorder: Recorder,
-    objective: Objective,
-    context: Mapping[str, str],
-    facts: Mapping[str, Any],
-    resources: Mapping[str, float],
-    max_concurrent: int,
-    metric_budget: int,
-) -> None:
-    """Run trials until the budget is spent."""
-    space, recipe, folder, root = recorder.space, recorder.recipe, recorder.folder, recorder.root
-    started, spent = time.monotonic(), facts.get("seconds", 0.0)
-    time_left = None if space.time_budget_s is None else space.time_budget_s - spent
-
-    def note(reason: str | None = None) -> None:
-        folder.write_facts({"seconds": round(spent + time.monotonic() - started, 3), "reason": reason})
-
-    note()
-    show = recorder.progress
-
-    def ended(trial: Trial) -> None:
-        note()
-        show(trial)
-
-    recorder.progress = ended
-    with _quiet():
-        storage = optuna.storages.RDBStorage(f"sqlite:///{folder.path / 'optuna.db'}")
-        deadline = None if time_left is None else started + time_left
-        searcher = StudySearch(space, recipe, recorder, storage, root, context=context, deadline=deadline)
-        _enqueue(searcher)
-        trainable = tune.with_parameters(
-            run_trial, objective=objective, recipe=recipe, metrics=space.metrics, root=root
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory([dict(resources)])),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=make_scheduler(space, metric_budget),
-                num_samples=-1,
-                max_concurrent_trials=max_concurrent,
-                time_budget_s=time_left,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: str(trial.trial_id),
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(folder.path),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
-            ),
-        )
-        tuner.fit()
-        storage.remove_session()
-    shutil.rmtree(folder.path / "tune", ignore_errors=True)
-    note("space exhausted" if searcher.exhausted else "budget")
-
-
-def _enqueue(searcher: StudySearch) -> None:
-    """Put the starting points, or the whole grid, before what the sampler draws; those there already are left out."""
-    space = searcher.search_space
-    points = list(space.start)
-    if space.sampler.name == "grid":
-        points += grid(space, searcher.recipe)
-    for point in points:
-        searcher.study.enqueue_trial(encode_point(space, point), skip_if_exists=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Tune and Optuna without their own output; the progress call shows what ends."""
-    before = {name: os.environ.get(name) for name in QUIET}
-    tune_log = logging.getLogger("ray.tune")
-    level, verbosity = tune_log.level, optuna.logging.get_verbosity()
-    os.environ.update(QUIET)
-    tune_log.setLevel(logging.ERROR)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        tune_log.setLevel(level)
-        optuna.logging.set_verbosity(verbosity)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

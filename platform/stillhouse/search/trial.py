@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import traceback
@@ -12,10 +11,11 @@ from typing import Any, Protocol
 
 from ray import tune
 
-from stillhouse.artifacts import atomic_file, write_json
+from stillhouse.artifacts import write_json
 from stillhouse.errors import SearchError, TrainingError
 from stillhouse.recipe import Recipe, override
 from stillhouse.search.record import Report
+from stillhouse.search.spool import OUTCOME, REPORTS, append_report, read_reports, trial_folder, write_reports
 
 ReportCall = Callable[[dict[str, float], int], None]
 
@@ -24,7 +24,10 @@ class Objective(Protocol):
     """Trains one student and reports each dev evaluation; goes on from the newest checkpoint it finds."""
 
     def __call__(self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: ReportCall) -> None:
-        """`report(metrics, step)`: steps grow over all stages. It does not return when the trial is stopped."""
+        """`report(metrics, step)`: steps grow over all stages. It does not return when the trial is stopped.
+
+        An objective that trains in other processes may let those report to Tune instead, with `step` among the metrics.
+        """
 
 
 def run_trial(
@@ -33,9 +36,9 @@ def run_trial(
     """Tune's function trainable. `outcome.json` says how the objective ended; a stopped trial leaves none."""
     key, drawn = config["trial"]["key"], config["trial"]["drawn"]
     folder = trial_folder(root, key)
-    outcome = folder / "outcome.json"
+    outcome = folder / OUTCOME
     outcome.unlink(missing_ok=True)
-    reports = Reports(folder / "reports.jsonl", metrics, tune.report)
+    reports = Reports(folder / REPORTS, metrics, tune.report)
     try:
         objective(override(recipe, drawn), key, folder / "checkpoints", reports.add)
         reports.finish()
@@ -44,20 +47,6 @@ def run_trial(
         (folder / "error.txt").write_text(traceback.format_exc())
         line = (str(error).strip().splitlines() or [""])[0]
         write_json(outcome, {"state": "FAILED", "error": f"{type(error).__name__}: {line}"})
-
-
-def trial_folder(root: Path, key: str) -> Path:
-    """Where a trial's checkpoints, reports and outcome lie."""
-    folder = root / "trials" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def read_outcome(root: Path, key: str) -> dict[str, Any]:
-    """How the objective ended: `state` and perhaps `error`; empty if it did not end by itself."""
-    path = trial_folder(root, key) / "outcome.json"
-    outcome: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return outcome
 
 
 class Reports:
@@ -75,7 +64,6 @@ class Reports:
         self.earlier = read_reports(path)
         write_reports(path, self.earlier)
         self.waiting: list[Report] = []
-        self.rungs = 0
         self.last_step = -1
 
     def add(self, metrics: dict[str, float], step: int) -> None:
@@ -90,15 +78,12 @@ class Reports:
             self._send(self.earlier.pop(0))
             return
         report = Report(step, time.time(), {name: float(value) for name, value in metrics.items()})
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(report._asdict()) + "\n")
+        append_report(self.path, report)
         self._send(report)
 
     def finish(self) -> None:
-        """Repeat what is left when the objective found its work done already. Raises if nothing was measured."""
+        """Repeat what is left when the objective found its work done already."""
         self._repeat(before=None)
-        if not self.rungs:
-            raise TrainingError(f"the trial ended without a report of {' and '.join(self.metrics)}")
 
     def _repeat(self, before: int | None) -> None:
         while self.earlier and (before is None or self.earlier[0].step < before):
@@ -109,22 +94,4 @@ class Reports:
         self.waiting.append(report)
         if all(name in report.metrics for name in self.metrics):
             reports, self.waiting = [one._asdict() for one in self.waiting], []
-            self.rungs += 1
-            self.send({"metrics": {name: report.metrics[name] for name in self.metrics}, "reports": reports})
-
-
-def read_reports(path: Path) -> list[Report]:
-    """The spooled reports, by step; a last line that a kill tore is left out."""
-    reports: list[Report] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            reports.append(Report(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
-    return sorted(reports)
-
-
-def write_reports(path: Path, reports: Sequence[Report]) -> None:
-    """Replace the spool."""
-    with atomic_file(path) as temporary:
-        temporary.write_text("".join(json.dumps(report._asdict()) + "\n" for report in reports))
+            self.send({name: report.metrics[name] for name in self.metrics} | {"reports": reports})
