@@ -29,3 +29,7 @@ class TrainingError(StillhouseError):
 
 class SearchError(StillhouseError):
     """A search that cannot be placed, resumed or read."""
+
+
+class TrackingError(StillhouseError):
+    """A record that cannot be written or read."""

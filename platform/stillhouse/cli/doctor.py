@@ -1,0 +1,7 @@
+"""`stillhouse doctor`."""
+
+from __future__ import annotations
+
+
+def doctor() -> None:
+    """To come."""

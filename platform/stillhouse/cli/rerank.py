@@ -1,0 +1,7 @@
+"""`stillhouse rerank`."""
+
+from __future__ import annotations
+
+
+def rerank() -> None:
+    """To come."""

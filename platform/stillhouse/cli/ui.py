@@ -1,0 +1,7 @@
+"""`stillhouse ui`."""
+
+from __future__ import annotations
+
+
+def ui() -> None:
+    """To come."""

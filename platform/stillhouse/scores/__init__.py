@@ -1,0 +1,1 @@
+"""The score store: any teacher, any number of workers, every pair once."""

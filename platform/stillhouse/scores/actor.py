@@ -1,0 +1,182 @@
+"""The scoring actor: one shard in, one file of scores and one row of counts out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from stillhouse.artifacts import text_hash
+from stillhouse.collection import Texts, open_collection
+from stillhouse.collection.tokens import TokenIds, token_ids
+from stillhouse.errors import StoreError
+from stillhouse.rankers import load_ranker
+from stillhouse.rankers.base import Ranker
+from stillhouse.records import SCORE_SCHEMA
+from stillhouse.scores.attempts import Attempts
+from stillhouse.scores.store import ScoreStore
+
+
+class Outcome(TypedDict):
+    """What became of one shard."""
+
+    partition: int
+    generation: str
+    scored: int
+    reused: int
+    """Pairs another job had written meanwhile."""
+    duplicated: int
+    """Pairs another job wrote while this one scored them."""
+    truncated: int
+    tokens: int
+    seconds: float
+    actor: str
+    error: str
+    """Empty, or why the shard has no scores."""
+    fatal: bool
+    """Whether the other shards would fail as well."""
+
+
+class Side(NamedTuple):
+    """The queries or the documents: texts and their token ids."""
+
+    texts: Texts
+    ids: TokenIds
+    max_length: int
+
+
+class ShardScorer:
+    """Loads the teacher once and scores shard after shard; Ray Data makes one in every process of the pool."""
+
+    def __init__(
+        self,
+        *,
+        store_path: str,
+        ranker_path: str,
+        collection_path: str,
+        split_name: str,
+        dtype: str,
+        device: str,
+        threads: int,
+        job: str,
+        max_tries: int,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.store = ScoreStore.open(Path(store_path))
+        self.attempts = Attempts(self.store.path, job, max_tries)
+        ranker = load_ranker(ranker_path)
+        self.ranker: Ranker = ranker.to(device).eval()
+        self.device, self.dtype = device, getattr(torch, dtype)
+        collection = open_collection(Path(collection_path))
+        root = Path(collection_path).parent.parent
+        queries, docs = collection.splits[split_name].queries, collection.docs
+        self.queries = Side(queries, token_ids(queries, ranker, root), ranker.spec.query_max_length)
+        self.docs = Side(docs, token_ids(docs, ranker, root), ranker.spec.doc_max_length)
+        self.name = f"{os.uname().nodename}:{os.getpid()}"
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Score one shard (a `plan.Shard` as plain values) and write its file."""
+        return dict(self._score(row["partition"], row["generation"], _rows(row["query_rows"]), _rows(row["doc_rows"])))
+
+    def _score(self, partition: int, generation: str, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> Outcome:
+        start = time.perf_counter()
+        outcome = Outcome(
+            partition=partition, generation=generation, scored=0, reused=0, duplicated=0, truncated=0, tokens=0,
+            seconds=0.0, actor=self.name, error="", fatal=False,
+        )  # fmt: skip
+        if self.store.has(partition, generation):
+            outcome["reused"] = len(query_rows_P)
+            return outcome
+        try:
+            if not self.attempts.begin(generation):
+                outcome["error"] = self._poisoned(partition, generation, query_rows_P)
+                return outcome
+        except OSError as error:
+            outcome["error"], outcome["fatal"] = f"{self.store.path}: cannot be written: {error.strerror}", True
+            return outcome
+        try:
+            with self._autocast():
+                table = score_pairs_of_shard(self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P)
+        except StoreError as error:
+            outcome["error"] = str(error)
+            return outcome
+        if self.store.has(partition, generation):
+            outcome["duplicated"] = len(table)
+        try:
+            self.store.write(partition, generation, table)
+            self.attempts.end(generation)
+        except StoreError as error:
+            outcome["error"], outcome["fatal"] = str(error), True
+            return outcome
+        outcome["scored"] = len(table)
+        outcome["truncated"] = int(np.count_nonzero(table["truncated"].to_numpy()))
+        outcome["tokens"] = int(table["num_tokens"].to_numpy().sum())
+        outcome["seconds"] = time.perf_counter() - start
+        return outcome
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
+        ids = self.queries.texts.ids
+        return (
+            f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {ids[query_rows_P[0]]} "
+            f"to {ids[query_rows_P[-1]]}) ended its actor {self.attempts.max_tries} times and is set aside"
+        )
+
+
+def score_pairs_of_shard(
+    ranker: Ranker, queries: Side, docs: Side, query_rows_P: np.ndarray, doc_rows_P: np.ndarray
+) -> pa.Table:
+    """Rows of SCORE_SCHEMA for the pairs, in their order; the batches depend on the pairs alone.
+
+    Raises StoreError that names the first pair whose score is not finite.
+    """
+    score_P = np.empty(len(query_rows_P), dtype=np.float32)
+    runs = list(_runs(query_rows_P))
+    query_ids = [queries.ids[query_rows_P[start]] for start, _ in runs]
+    doc_ids = [[docs.ids[row] for row in doc_rows_P[start:stop]] for start, stop in runs]
+    score_QK = ranker.score_tokens(query_ids, doc_ids)
+    for number, (start, stop) in enumerate(runs):
+        score_P[start:stop] = score_QK[number, : stop - start]
+    if not np.isfinite(score_P).all():
+        bad = int(np.flatnonzero(~np.isfinite(score_P))[0])
+        raise StoreError(
+            f"query {queries.texts.ids[query_rows_P[bad]]}, document {docs.texts.ids[doc_rows_P[bad]]}: the teacher "
+            f"gives {score_P[bad]}; its shard of {len(score_P)} pairs is not stored"
+        )
+    query_length_P, doc_length_P = queries.ids.lengths[query_rows_P], docs.ids.lengths[doc_rows_P]
+    num_tokens_P = np.minimum(query_length_P, queries.max_length) + np.minimum(doc_length_P, docs.max_length)
+    columns = [
+        _hashes(queries.texts, query_rows_P),
+        _hashes(docs.texts, doc_rows_P),
+        pa.array([queries.texts.ids[row] for row in query_rows_P], pa.string()),
+        pa.array([docs.texts.ids[row] for row in doc_rows_P], pa.string()),
+        pa.array(score_P),
+        pa.array(num_tokens_P.astype(np.int32)),
+        pa.array((query_length_P > queries.max_length) | (doc_length_P > docs.max_length)),
+    ]
+    return pa.table(columns, schema=SCORE_SCHEMA)
+
+
+def _rows(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, dtype=np.int32)
+
+
+def _runs(query_rows_P: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Borders of the stretches of pairs that share a query."""
+    starts = np.flatnonzero(np.diff(query_rows_P, prepend=-1))
+    yield from zip(starts.tolist(), [*starts[1:].tolist(), len(query_rows_P)], strict=True)
+
+
+def _hashes(texts: Texts, rows_P: np.ndarray) -> pa.Array:
+    """Text hashes of the rows alone: `texts.hashes` would hash the whole collection in every actor."""
+    different, inverse = np.unique(rows_P, return_inverse=True)
+    return pa.array([text_hash(texts.text(row)) for row in different.tolist()], pa.string()).take(pa.array(inverse))

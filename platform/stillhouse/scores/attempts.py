@@ -1,0 +1,34 @@
+"""How often a job began each shard, counted on disk: what ends the actor cannot forget it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+FOLDER = "attempts"
+
+
+class Attempts:
+    """Tries of one job's shards; another job, also the same command again, counts from zero."""
+
+    def __init__(self, store_path: Path, job: str, max_tries: int) -> None:
+        self.folder = store_path / FOLDER / job
+        self.max_tries = max_tries
+
+    def begin(self, generation: str) -> bool:
+        """Count a try; False, and nothing counted, if the shard has had all of them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tries = len(list(self.folder.glob(f"{generation}.*")))
+        if tries >= self.max_tries:
+            return False
+        (self.folder / f"{generation}.{tries + 1}").touch()
+        return True
+
+    def end(self, generation: str) -> None:
+        """Forget a shard that is finished."""
+        for path in self.folder.glob(f"{generation}.*"):
+            path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Forget the job."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,42 @@
+"""Who a teacher is: what decides its scores, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from stillhouse.rankers.base import Ranker
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
+
+_NOT_IDENTITY = {
+    "backbone",  # a place; the weights have their own digest
+    "dropout",
+    "output_dropout",
+    "freeze_word_embeddings",
+    "gradient_checkpointing",
+}
+
+
+def identity_of(ranker: Ranker, dtype: Dtype = "auto", device: Device = "cpu") -> dict[str, Any]:
+    """The identity of a ranker's score store: weights, tokenizer, architecture with its caps, dtype and backend.
+
+    `device` is where the scoring actors run (`placement.scoring_device`); training-only options do not count.
+    """
+    return {
+        "ranker": ranker.key,
+        "options": ranker.spec.model_dump(mode="json", exclude=_NOT_IDENTITY),
+        "weights": ranker.weight_digest(),
+        "tokenizer": ranker.tokenizer_digest,
+        "dtype": resolve_dtype(dtype, device),
+        "backend": f"torch-{device}",
+        "scale": "logit",
+    }
+
+
+def resolve_dtype(dtype: Dtype, device: Device) -> str:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if device == "cuda" else "float32"

@@ -1,0 +1,62 @@
+"""How many scoring actors a cluster carries, and what each may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import ray
+
+from stillhouse.errors import StoreError
+from stillhouse.scores.identity import Device
+
+_ACTORS_PER_NODE = 8
+"""On CPUs; a machine with more cores gives each actor more threads, since every actor holds the teacher's weights."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    actors: int
+    num_cpus: float
+    num_gpus: float
+    threads: int
+    """Torch threads of one actor."""
+
+
+def scoring_device() -> Device:
+    """`cuda` if the connected cluster has GPUs."""
+    _check_connected()
+    return "cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
+
+
+def place(num_actors: int | None, shards: int) -> Placement:
+    """Actors for that many shards; None takes what the cluster has.
+
+    At least one CPU, or half of what is free on a busy cluster, stays for Ray Data's own tasks: with all CPUs held by
+    actors a pipeline waits for itself forever.
+    """
+    _check_connected()
+    total, free = ray.cluster_resources(), ray.available_resources()
+    cpus, gpus = total.get("CPU", 0), total.get("GPU", 0)
+    free_cpus = free.get("CPU", 0)
+    if not free_cpus:
+        raise StoreError(f"cluster: none of its {cpus:g} CPUs is free; wait for the running job or add nodes")
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    wanted = num_actors or int(gpus) or min(math.floor(cpus), _ACTORS_PER_NODE * nodes)
+    threads = max(1, math.floor(cpus / max(1, wanted)))
+    actors = max(1, min(wanted, shards))
+    share = max(free_cpus - 1, free_cpus / 2) / actors
+    # Whole actors only: Ray refuses fractions above 1.
+    num_cpus = math.floor(share) if share >= 1 else math.floor(share * 1000) / 1000
+    num_gpus = gpus / wanted if gpus else 0.0
+    return Placement(
+        actors=actors,
+        num_cpus=min(num_cpus, threads),
+        num_gpus=math.floor(num_gpus) if num_gpus >= 1 else math.floor(num_gpus * 1000) / 1000,
+        threads=threads,
+    )
+
+
+def _check_connected() -> None:
+    if not ray.is_initialized():
+        raise StoreError("scoring: no Ray cluster is connected; call ray.init() first, or use the command line")
