@@ -134,5 +134,3 @@ def _first_cause(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line and not line.startswith(("File", "ray.exceptions"))]
     return (named[-1] if named else lines[-1] if lines else type(error).__name__)[:500]
-
-
