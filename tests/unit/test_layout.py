@@ -27,7 +27,7 @@ HOMES = {
     "ir_datasets": {"collection"},
     "bm25s": {"candidates"},
     "Stemmer": {"candidates"},
-    "torch": {"rankers", "losses", "training", "scores", "evaluation", "pipeline", "cli/doctor.py"},
+    "torch": {"rankers", "losses", "training", "scores", "evaluation", "pipeline", "cli/checks.py"},
     "transformers": {"rankers"},
     "sentence_transformers": set(),
     "ir_measures": {"evaluation"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -100,17 +101,19 @@ def new(
     """
     from stillhouse.artifacts import atomic_file
     from stillhouse.recipe import make_recipe
-    from stillhouse.recipe.text import parse_yaml, to_yaml
+    from stillhouse.recipe.text import parse_yaml
 
     if path.exists():
         raise RecipeError(f"{path}: exists already; choose another path, or remove it")
     chosen = name or re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "recipe"
-    # As YAML: an id may hold characters that YAML reads as something else.
-    splits = {
-        split: to_yaml(f"{collection.rstrip('/')}/{split}").partition("\n")[0] for split in ("train", "dev", "test")
-    }
+    splits = {split: _scalar(f"{collection.rstrip('/')}/{split}") for split in ("train", "dev", "test")}
     text = TEMPLATE.format(file=path.name, name=chosen, **splits)
     make_recipe(parse_yaml(text, str(path)), place=str(path))
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     typer.echo(f"{path} is written; next: stillhouse plan {path}")
+
+
+def _scalar(text: str) -> str:
+    """A string as YAML; plain ids and paths need no quotes, and JSON's are YAML's."""
+    return text if re.fullmatch(r"[A-Za-z][\w./-]*", text) else json.dumps(text, ensure_ascii=False)
