@@ -26,7 +26,10 @@ def contrastive(
     if not 0 <= label_smoothing < 1:
         raise RecipeError(f"label_smoothing is {label_smoothing}, but it is a share: give 0 up to below 1")
     real_Q1 = mask_QK.sum(-1, keepdim=True)
-    target_QK = (1 - label_smoothing) * label_distribution(label_QK, mask_QK) + label_smoothing / real_Q1.clamp(min=1)
+    hard_QK = label_distribution(label_QK, mask_QK)
+    # Divided in the dtype of the scores: a number over an integer tensor is float32, also beside float64.
+    even_Q1 = label_smoothing / real_Q1.clamp(min=1).to(hard_QK.dtype)
+    target_QK = (1 - label_smoothing) * hard_QK + even_Q1
     value_Q = -(target_QK * log_probabilities(student_QK, mask_QK, temperature)).sum(-1)
     return speak(value_Q, (label_QK > 0).any(-1) & (real_Q1[:, 0] > 1))
 

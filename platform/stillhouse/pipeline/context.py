@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -88,6 +88,14 @@ class Context:
 
         self._ray = True
         return connect(self.verbose)
+
+    def device(self) -> Literal["cpu", "cuda"]:
+        """What the scoring actors run on: the cluster's GPUs, or this machine's."""
+        if os.environ.get("RAY_ADDRESS"):
+            return "cuda" if self.ray().get("GPU", 0) > 0 else "cpu"
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     def __enter__(self) -> Context:
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.models import make_job
+from stillhouse.pipeline.models import Model, make_job
 from stillhouse.pipeline.run import prepare
 from stillhouse.pipeline.runs import scoring_dtype
-from stillhouse.pipeline.teachers import scoring_depth
+from stillhouse.pipeline.teachers import scoring_depth, teacher_store
 from stillhouse.recipe import Recipe
 from stillhouse.recipe.tree import ScoresTeacher
 from stillhouse.training.groups import scoring_pairs
@@ -73,24 +72,20 @@ def plan(recipe: Recipe, *, console: Console) -> list[TeacherPlan]:
 
 def _plan_teacher(context: Context, name: str, spec: Any, pairs: Any) -> TeacherPlan:
     from stillhouse.rankers import RANKERS, load_ranker
-    from stillhouse.scores.identity import identity_of
-    from stillhouse.scores.store import ScoreStore
 
     job = make_job(context, spec, spec.stages)
     path = context.root / "models" / job.key
-    dtype = scoring_dtype(context.recipe.store.dtype)
     trained = (path / "done.json").exists()
     ranker = load_ranker(path) if trained else RANKERS[spec.ranker].from_spec(job.ranker_spec, seed=job.seed)
     count = sum(len(docs) for docs in pairs.values())
     stored = 0
     if trained:
-        store = ScoreStore(
-            Path(context.recipe.store.path).absolute(), identity_of(ranker, str(dtype).removeprefix("torch."))
-        )
         split, docs = context.collection.splits["train"], context.collection.docs
         query_hashes = [split.queries.hashes[query] for query, rows in pairs.items() for _ in rows]
         doc_hashes = [docs.hashes[row] for rows in pairs.values() for row in rows]
+        store = teacher_store(context, Model(job.key, path, {}))
         stored = int((~np.isnan(store.lookup(query_hashes, doc_hashes))).sum())
+    dtype = scoring_dtype(context.recipe.store.dtype)
     return TeacherPlan(name, trained, count, stored, _speed(context, ranker.for_scoring(dtype), pairs))
 
 
@@ -109,4 +104,10 @@ def _speed(context: Context, ranker: Any, pairs: Any) -> float:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import TeacherFile, make_job
 from stillhouse.recipe import Recipe, override
 from stillhouse.training.job import TrainingJob
+from stillhouse.training.worker import in_trial, worker_cpus
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,6 @@ class StudentObjective:
     def __call__(
         self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: Callable[[dict[str, float], int], None]
     ) -> None:
-        from dataclasses import replace
-
-        from stillhouse.training.worker import in_trial
-
         job = replace(
             self.template,
             ranker=recipe.student.model_dump(mode="json"),
@@ -85,14 +82,14 @@ def placement(recipe: Recipe, cluster: dict[str, float]) -> tuple[dict[str, floa
     """What one trial takes in Tune, and how many fit: resources and the number of trials at a time."""
     scale = recipe.scale
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
-    per_worker = scale.cpus_per_worker or (1.0 if scale.num_workers == 1 else min(1.0, cpus / scale.num_workers / 2))
+    per_worker = worker_cpus(scale, cpus)
     if scale.num_workers == 1:
         resources = {"CPU": per_worker} | ({"GPU": scale.gpus_per_worker} if scale.gpus_per_worker else {})
         fits = int(cpus / per_worker)
     else:
         # The trial only waits; its workers take the resources.
         resources = {"CPU": 0.01}
-        fits = int((cpus - 0.1) / (per_worker * scale.num_workers))
+        fits = int((cpus - 0.05) / (per_worker * scale.num_workers))
     if scale.gpus_per_worker:
         fits = min(fits, int(gpus / (scale.gpus_per_worker * scale.num_workers)))
     if fits < 1:

@@ -16,6 +16,8 @@ from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model
 from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
 from stillhouse.records import Run
+from stillhouse.scores.identity import identity_of
+from stillhouse.scores.store import ScoreStore
 from stillhouse.training.groups import scoring_pairs
 from stillhouse.training.teacher import write_teacher_scores
 
@@ -103,40 +105,53 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
 def _score(
     context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    from stillhouse.rankers import load_ranker
-    from stillhouse.scores.identity import identity_of
-    from stillhouse.scores.pipeline import score_pairs
-    from stillhouse.scores.store import ScoreStore
-
-    spec = context.recipe.store
-    dtype = scoring_dtype(spec.dtype)
-    store = ScoreStore(Path(spec.path).absolute(), identity_of(load_ranker(model.path), dtype))
+    """Scores of the pairs by one teacher, and the key of its store; what the store lacks is scored first."""
+    store = teacher_store(context, model)
     collection = context.collection
     queries, docs = collection.splits["train"].queries.hashes, collection.docs.hashes
     query_hashes = [queries[row] for row in query_rows.tolist()]
     doc_hashes = [docs[row] for row in doc_rows.tolist()]
-    if np.isnan(store.lookup(query_hashes, doc_hashes)).any():
-        pairs = pa.table({"query_row": query_rows, "doc_row": doc_rows})
-        with context.step(f"score pairs with teacher {name}") as advance:
-            context.ray()
-            report = score_pairs(
-                store,
-                model.path,
-                collection,
-                "train",
-                pairs,
-                dtype=str(dtype).removeprefix("torch."),
-                num_actors=spec.actors,
-                root=context.root,
-                progress=advance,
-            )
-        context.note(_scored_line(report))
     values = store.lookup(query_hashes, doc_hashes)
+    if np.isnan(values).any():
+        _fill(context, name, store, model, pa.table({"query_row": query_rows, "doc_row": doc_rows}))
+        values = store.lookup(query_hashes, doc_hashes)
     return values, store.key
 
 
-def _scored_line(report: Any) -> str:
-    return (
+def teacher_store(context: Context, model: Model) -> ScoreStore:
+    """The store of a teacher's scores, by the teacher's identity on the device that scores."""
+    from stillhouse.rankers import load_ranker
+
+    dtype = dtype_name(context)
+    identity = identity_of(load_ranker(model.path), dtype, context.device())
+    return ScoreStore(Path(context.recipe.store.path).absolute(), identity, context.recipe.store.partitions)
+
+
+def dtype_name(context: Context) -> Any:
+    """`float32` or `bfloat16`, as the recipe's store asks for it here."""
+    return str(scoring_dtype(context.recipe.store.dtype)).removeprefix("torch.")
+
+
+def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: pa.Table) -> None:
+    from stillhouse.scores.pipeline import score_pairs
+
+    with context.step(f"score pairs with teacher {name}") as advance:
+        context.ray()
+
+        def progress(done: int, total: int, info: dict[str, Any]) -> None:
+            advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s, {info['truncated_share']:.1%} truncated")
+
+        report = score_pairs(
+            store,
+            model.path,
+            context.collection,
+            "train",
+            pairs,
+            dtype=dtype_name(context),
+            num_actors=context.recipe.store.actors,
+            progress=progress,
+        )
+    context.note(
         f"{report.scored:,} pairs scored, {report.reused:,} reused, {report.pairs_per_second:.0f} pairs/s, "
         f"{report.truncated_share:.1%} truncated"
     )

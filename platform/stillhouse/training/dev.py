@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from stillhouse.evaluation.measures import per_query
-from stillhouse.records import Group, Run
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import EvaluationSpec
+from stillhouse.records import Group, Run
 from stillhouse.training import ranks
 from stillhouse.training.batches import make_micro_batch, rank_share
 from stillhouse.training.job import TrainingData

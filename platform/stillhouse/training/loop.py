@@ -166,9 +166,7 @@ class Trainer:
             with (self.checkpoint_folder / CURVE).open("a") as stream:
                 stream.write(json.dumps(point) + "\n")
 
-    def _evaluate(
-        self, name: str, best: Weights, interval: Interval, optimizer: torch.optim.Optimizer
-    ) -> Weights:
+    def _evaluate(self, name: str, best: Weights, interval: Interval, optimizer: torch.optim.Optimizer) -> Weights:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
         with self._autocast():

@@ -12,6 +12,7 @@ from typing import Any
 
 from stillhouse.artifacts import write_json
 from stillhouse.errors import TrainingError
+from stillhouse.recipe.tree import ScaleSpec
 from stillhouse.training.job import TrainingJob
 
 RESULT = "result.json"
@@ -106,6 +107,7 @@ def in_trial(job: TrainingJob, checkpoint_folder: Path, report: Callable[[dict[s
     if workers == 1:
         run_job(job, checkpoint_folder, report)
         return
+    import ray
     from ray.tune.integration.ray_train import TuneReportCallback
 
     train_distributed(
@@ -113,11 +115,18 @@ def in_trial(job: TrainingJob, checkpoint_folder: Path, report: Callable[[dict[s
         checkpoint_folder=checkpoint_folder,
         output=None,
         num_workers=workers,
-        cpus_per_worker=job.scale_spec.cpus_per_worker or 1,
+        cpus_per_worker=worker_cpus(job.scale_spec, ray.cluster_resources().get("CPU", 1.0)),
         gpus_per_worker=job.scale_spec.gpus_per_worker,
         name=f"trial-{checkpoint_folder.name}",
         callbacks=[TuneReportCallback()],
     )
+
+
+def worker_cpus(scale: ScaleSpec, cluster_cpus: float) -> float:
+    """CPUs of one worker: the recipe's, or an even share of the cluster that leaves a little for a waiting trial."""
+    if scale.cpus_per_worker is not None:
+        return scale.cpus_per_worker
+    return 1.0 if scale.num_workers == 1 else min(1.0, round((cluster_cpus - 0.1) / scale.num_workers, 2))
 
 
 def _first_cause(error: BaseException) -> str:
@@ -125,5 +134,3 @@ def _first_cause(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line and not line.startswith(("File", "ray.exceptions"))]
     return (named[-1] if named else lines[-1] if lines else type(error).__name__)[:500]
-
-

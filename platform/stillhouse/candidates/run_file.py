@@ -1,0 +1,38 @@
+"""Candidates from a TREC run file (`query Q0 document rank score tag`), plain or `.gz`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from stillhouse.collection.text_files import read_lines
+from stillhouse.errors import CollectionError
+from stillhouse.records import ScoredDoc
+
+
+def run_path(source: str, split_name: str) -> Path:
+    """The file a recipe's `candidates.source` names for a split: `{split}` is replaced."""
+    path = Path(source.replace("{split}", split_name)).expanduser()
+    if not path.is_file():
+        raise CollectionError(
+            f"candidates.source {source}: {path} is no file; expected bm25, scoreddocs, or a TREC run, "
+            "with {split} in its path where each split has its own"
+        )
+    return path
+
+
+def read_run(path: Path) -> Iterator[tuple[str, ScoredDoc]]:
+    """(place, row) of each line. The rank column is not read: as in trec_eval the scores alone order a run."""
+    for number, line in read_lines(path):
+        place = f"{path}, line {number}"
+        try:
+            query_id, _, doc_id, _, text, _ = line.split()
+            score = float(text)
+        except ValueError:
+            raise CollectionError(
+                f"{place}: found {line[:80]!r}; expected six columns: query Q0 document rank score tag"
+            ) from None
+        if not math.isfinite(score):
+            raise CollectionError(f"{place}: score {text} is not finite")
+        yield place, ScoredDoc(query_id, doc_id, score)

@@ -1,0 +1,21 @@
+"""Collections: documents, queries and qrels from folders, ir_datasets and the embedded `stillhouse/pydocs`."""
+
+from stillhouse.collection.ir_source import home, scoreddocs
+from stillhouse.collection.materialise import materialise
+from stillhouse.collection.registration import register
+from stillhouse.collection.texts import Collection, Split, Texts, open_collection
+from stillhouse.collection.tokens import TokenIds, token_ids
+
+__all__ = [
+    "Collection",
+    "Split",
+    "Texts",
+    "TokenIds",
+    "home",
+    "materialise",
+    "open_collection",
+    "scoreddocs",
+    "token_ids",
+]
+
+register()

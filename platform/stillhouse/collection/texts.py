@@ -1,0 +1,101 @@
+"""A materialised collection: Arrow files that every worker memory-maps, with rows as the names of texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stillhouse.artifacts import DONE, text_hash
+from stillhouse.errors import CollectionError
+
+
+class Texts:
+    """Documents, or the queries of a split; the row number is the position. Cheap to pickle: only the path travels."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path = path
+        self.digest = digest
+        """Identity of ids and texts in their order."""
+
+    def __reduce__(self) -> tuple[type[Texts], tuple[Path, str]]:
+        return Texts, (self.path, self.digest)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def text(self, row: int) -> str:
+        return str(self._table["text"][int(row)].as_py())
+
+    def texts(self, rows: Iterable[int]) -> list[str]:
+        return [self.text(row) for row in rows]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """row -> id"""
+        ids: list[str] = self._table["id"].to_pylist()
+        return ids
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """id -> row"""
+        return {text_id: row for row, text_id in enumerate(self.ids)}
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        """row -> `artifacts.text_hash` of the text"""
+        return [text_hash(text.as_py()) for text in self._table["text"]]
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return read_arrow(self.path)
+
+
+@dataclass(frozen=True)
+class Split:
+    name: str
+    queries: Texts
+    qrels: dict[int, dict[int, int]]
+    """query_row -> doc_row -> grade, also grades of 0; every query has a grade above 0."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    path: Path
+    digest: str
+    docs: Texts
+    splits: dict[str, Split]
+    facts: dict[str, Any]
+    """ref of each split, counts, and what was skipped by reason."""
+
+
+def open_collection(path: Path) -> Collection:
+    """The collection that `materialise` wrote to a folder."""
+    path = Path(path)
+    if not (path / DONE).is_file():
+        raise CollectionError(f"{path}: no finished collection; materialise it first")
+    facts = json.loads((path / DONE).read_text())
+    splits = {
+        name: Split(name, Texts(path / f"queries.{name}.arrow", digest), _read_qrels(path / f"qrels.{name}.arrow"))
+        for name, digest in facts["query_digests"].items()
+    }
+    return Collection(path, facts["digest"], Texts(path / "docs.arrow", facts["docs_digest"]), splits, facts)
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """A memory-mapped Arrow IPC file; nothing is copied."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _read_qrels(path: Path) -> dict[int, dict[int, int]]:
+    table = read_arrow(path)
+    columns = (table[name].to_pylist() for name in ("query_row", "doc_row", "relevance"))
+    qrels: dict[int, dict[int, int]] = {}
+    for query_row, doc_row, relevance in zip(*columns, strict=True):
+        qrels.setdefault(query_row, {})[doc_row] = relevance
+    return qrels

