@@ -74,6 +74,7 @@ def search_student(
             placement=lambda: placement(trial_recipe, context.ray()),
             metric_budget=rungs,
             progress=progress,
+            context={"training": template.key},
         )
     return override(recipe, study.best.values), study
 
