@@ -29,3 +29,11 @@ class TrainingError(StillhouseError):
 
 class SearchError(StillhouseError):
     """A search that cannot be placed, resumed or read."""
+
+
+class TrackingError(StillhouseError):
+    """A record that cannot be written or read."""
+
+
+class ClusterError(StillhouseError):
+    """A cluster that does not answer, or a job that cannot be sent."""

@@ -111,7 +111,7 @@ def describe(error: ValidationError, tree: Any, model: type[BaseModel]) -> str:
     key = ".".join(path)
     kind, message = first["type"], first["msg"]
     if kind == "extra_forbidden":
-        known = sorted(owner.model_fields) if owner else []
+        known = sorted(field.alias or name for name, field in owner.model_fields.items()) if owner else []
         close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
         return f"{key}: unknown key; {hint}"

@@ -146,6 +146,8 @@ class EvaluationSpec(Spec):
     """ir_measures names."""
     depth: Count = 30
     """Candidates re-ranked per query."""
+    dev_depth: Count | None = None
+    """Candidates re-ranked per dev query while training; None: `depth`."""
     select_by: str = "nDCG@10"
     """Measure on dev that picks checkpoints, trials and teachers."""
 
@@ -169,6 +171,8 @@ class SearchSpec(Spec):
     """Name or path of a search space."""
     trials: Count | None = None
     """None uses the space's own number."""
+    overrides: dict[str, Any] = {}
+    """Dotted overrides of the recipe that hold in trials only, e.g. a smaller `max_steps`."""
 
 
 class RetrainSpec(Spec):

@@ -1,0 +1,52 @@
+# `make help` lists the targets.
+# The torch build is yours to choose: make install TORCH="torch==2.13.0 --index-url <the index of that build>"
+TORCH ?= torch==2.13.0
+PYTHON ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Answers to questions that pip and Ray would ask or send home.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help install demo test lint check docs clean clean-runs
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install stillhouse into it, with the demo's weights and the tools
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "making .venv with $$($$python --version)"; exec $$python -m venv .venv; \
+		fi; \
+	done; \
+	echo "error: Python 3.11 or newer with venv is needed: make install PYTHON=/path/to/python3.11" >&2; exit 1
+
+# torch goes first: a build chosen by hand is then kept by what follows.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q $(TORCH)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+demo: install ## distil a ranker on real text and print the table; a second time it resumes
+	$(BIN)/stillhouse run jobs/recipes/demo.yaml
+
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+lint: install ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test ## all that must pass before a change goes in
+
+clean-runs: ## remove runs, score stores, records and caches; .venv stays
+	rm -rf .stillhouse runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage platform/*.egg-info
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean: clean-runs ## remove all that was written, .venv too
+	rm -rf .venv

@@ -1,0 +1,90 @@
+"""`stillhouse list`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from stillhouse.errors import RecipeError
+
+
+class Kind(StrEnum):
+    recipes = "recipes"
+    spaces = "spaces"
+    rankers = "rankers"
+    losses = "losses"
+    measures = "measures"
+    schema = "schema"
+
+
+def listing(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,
+    of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe or space.")] = "recipe",
+) -> None:
+    """List recipes, spaces, rankers, losses, measures, or a JSON Schema.
+
+    \b
+    Examples:
+      stillhouse list recipes
+      stillhouse list schema recipe > recipe.schema.json
+    """
+    if kind is Kind.schema:
+        typer.echo(json.dumps(_schema(of), indent=2))
+        return
+    rows = list(_rows(kind))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        typer.echo(f"{name:{width}}  {text}".rstrip())
+
+
+def _rows(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Names with a line about each."""
+    if kind is Kind.measures:
+        from stillhouse.evaluation.measures import known_measures
+
+        yield from known_measures()
+    elif kind in (Kind.recipes, Kind.spaces):
+        yield from _files("jobs/recipes" if kind is Kind.recipes else "search_spaces")
+    else:
+        from stillhouse.recipe import losses, rankers
+
+        union, key = (rankers.RankerSpec, "ranker") if kind is Kind.rankers else (losses.LossSpec, "name")
+        yield from _choices(union, key)
+
+
+def _files(folder: str) -> Iterator[tuple[str, str]]:
+    """Shipped files with their first comment."""
+    from stillhouse.recipe import shipped_files
+
+    for path in shipped_files(folder):
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        yield path.stem, first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _choices(union: object, key: str) -> Iterator[tuple[str, str]]:
+    """The classes of a discriminated union: the name in a recipe, and their parameters with defaults."""
+    from typing import get_args
+
+    for spec in get_args(get_args(union)[0]):
+        fields = {name: field for name, field in spec.model_fields.items() if name != key}
+        parameters = ", ".join(
+            name if field.is_required() else f"{name}={field.get_default(call_default_factory=True)}"
+            for name, field in fields.items()
+        )
+        yield get_args(spec.model_fields[key].annotation)[0], parameters
+
+
+def _schema(of: str) -> dict[str, object]:
+    if of == "recipe":
+        from stillhouse.recipe import Recipe
+
+        return Recipe.model_json_schema()
+    if of == "space":
+        from stillhouse.search.space import SearchSpace
+
+        return SearchSpace.model_json_schema()
+    raise RecipeError(f"list schema {of}: expected recipe or space")

@@ -1,0 +1,1 @@
+"""Runs, measures, tests of significance, latency and the report."""

@@ -1,0 +1,7 @@
+"""The steps of a run, each kept in the workspace under what it depends on."""
+
+from stillhouse.pipeline.plan import plan
+from stillhouse.pipeline.run import RunResult, run
+from stillhouse.pipeline.verbs import evaluate, report, score, train, tune
+
+__all__ = ["RunResult", "evaluate", "plan", "report", "run", "score", "train", "tune"]

@@ -1,0 +1,122 @@
+"""The comparison at the end: every system on test, latency, tests, the report, and the rankers under the output folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.artifacts import atomic_file, cached_folder, stable_hash, write_json
+from stillhouse.evaluation.latency import Latency, latency
+from stillhouse.evaluation.report import Report, SystemResult, build_report, write_report
+from stillhouse.evaluation.trec import write_run
+from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.models import Model
+from stillhouse.pipeline.runs import first_stage_run, mean_run, measure, model_run
+from stillhouse.recipe.text import to_yaml
+from stillhouse.records import Run
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table: no model is the first stage, several are an ensemble."""
+
+    name: str
+    models: tuple[Model, ...] = ()
+    note: str = ""
+
+
+def compare_systems(
+    context: Context, systems: list[System], pairs: list[tuple[str, str]], gap: tuple[str, str, str] | None
+) -> Report:
+    """Measure the systems on test and compare the given pairs on the measure that selects."""
+    results, runs = [], {}
+    for system in systems:
+        runs[system.name] = _run(context, system)
+        per_query = measure(context, runs[system.name], "test")
+        timed = _latency(context, system.models[0]) if len(system.models) == 1 else None
+        results.append(SystemResult(system.name, "test", per_query, timed, system.note))
+    recipe = context.recipe
+    report = build_report(
+        results,
+        pairs,
+        tested=[recipe.evaluation.select_by],
+        gap=gap,
+        facts={"recipe": recipe.name, "depth": recipe.evaluation.depth, "seconds": context.seconds},
+    )
+    for name, run in runs.items():
+        path = context.output / "runs" / f"{name.replace(' ', '-')}.test.trec.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_run(path, run, name.replace(" ", "-"))
+    write_report(report, context.output)
+    return report
+
+
+def _run(context: Context, system: System) -> Run:
+    if not system.models:
+        return first_stage_run(context, "test")
+    return mean_run([model_run(context, system.name, model, "test") for model in system.models])
+
+
+def _latency(context: Context, model: Model) -> Latency:
+    """One test query with its candidates, timed once per model and kept."""
+    from stillhouse.rankers import load_ranker
+
+    collection, candidates = context.collection, context.candidates("test")
+    depth = context.recipe.evaluation.depth
+    folder = context.root / "latency" / stable_hash([model.key, collection.digest, candidates.key, depth])
+
+    def build(_: Path) -> dict[str, Any]:
+        row = next(row for row in range(len(candidates)) if len(candidates.rows(row)))
+        docs = collection.docs.texts(candidates.rows(row)[:depth].tolist())
+        query = collection.splits["test"].queries.text(row)
+        return asdict(latency(load_ranker(model.path), query, docs))
+
+    return Latency(**cached_folder(folder, build))
+
+
+def save_models(context: Context, models: Mapping[str, Model], cards: Mapping[str, str]) -> None:
+    """Copy the rankers to the output folder, each with its model card."""
+    for name, model in models.items():
+        target = context.output / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(model.path, target, ignore=shutil.ignore_patterns("done.json"))
+        if name in cards:
+            card = target / "README.md"
+            card.write_text(card.read_text() + "\n" + cards[name])
+
+
+def card_text(context: Context, model: Model, report: Report, system: str) -> str:
+    """What a model card says beyond how to load it: data, training, measured figures."""
+    recipe = context.recipe
+    result = next(result for result in report.systems if result.name == system)
+    lines = [
+        "## Training",
+        "",
+        f"Recipe `{recipe.name}`, seed {recipe.seed}, on `{recipe.collection.train}` "
+        f"({len(context.collection.splits['train'].queries)} queries, "
+        f"collection digest `{context.collection.digest}`):",
+        "",
+        "```yaml",
+        to_yaml(model.facts["job"]).rstrip(),
+        "```",
+        "",
+        "## Measured",
+        "",
+        f"On `{recipe.collection.test}`, {len(next(iter(result.per_query.values())))} queries, "
+        f"re-ranking the first {recipe.evaluation.depth} of {recipe.candidates.source}:",
+        "",
+        *(f"- {name}: {sum(values.values()) / len(values):.4f}" for name, values in result.per_query.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_record(context: Context, record: Mapping[str, Any]) -> None:
+    """`recipe.yaml` (the effective recipe) and `record.json` (where everything of this run is kept)."""
+    with atomic_file(context.output / "recipe.yaml") as temporary:
+        temporary.write_text(to_yaml(json.loads(context.recipe.model_dump_json())))
+    write_json(context.output / "record.json", dict(record))

@@ -1,0 +1,148 @@
+"""Trained rankers in the workspace, each under the key of the training that gave it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillhouse.artifacts import cached_folder
+from stillhouse.pipeline.context import Context
+from stillhouse.recipe.base import Spec
+from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.job import TrainingJob
+
+RANKER_DEFAULTS = {"stages"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A ranker folder and the facts of its training."""
+
+    key: str
+    path: Path
+    facts: dict[str, Any]
+
+    def curve(self) -> list[dict[str, float]]:
+        """Points of the training, one per step; a resumed step's last point counts."""
+        file = self.path / "curve.jsonl"
+        points = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return list({point["step"]: point for point in points}.values())
+
+
+@dataclass(frozen=True)
+class TeacherFile:
+    """Teacher scores by row numbers, and the key of the stores they came from."""
+
+    path: Path
+    key: str
+
+
+def make_job(
+    context: Context,
+    ranker: Spec,
+    stages: Mapping[str, StageSpec],
+    teacher: TeacherFile | None = None,
+    scale: Mapping[str, Any] | None = None,
+) -> TrainingJob:
+    """The training of one ranker on the context's collection and candidates."""
+    recipe = context.recipe
+    return TrainingJob(
+        ranker=ranker.model_dump(mode="json", exclude=RANKER_DEFAULTS),
+        stages={name: stage.model_dump(mode="json") for name, stage in stages.items()},
+        seed=recipe.seed,
+        evaluation=recipe.evaluation.model_dump(mode="json"),
+        scale=recipe.scale.model_dump(mode="json") | dict(scale or {}),
+        candidates=recipe.candidates.model_dump(mode="json"),
+        collection=str(context.collection.path),
+        collection_digest=context.collection.digest,
+        workspace=str(context.root),
+        teacher_scores=str(teacher.path) if teacher else None,
+        teacher_key=teacher.key if teacher else None,
+    )
+
+
+def train_model(context: Context, name: str, job: TrainingJob) -> Model:
+    """Train a ranker, or open it where the same training has been done."""
+    path = context.root / "models" / job.key
+    with context.step(f"train {name}") as advance:
+
+        def build(folder: Path) -> dict[str, Any]:
+            checkpoints = context.root / "training" / job.key
+            steps = _total_steps(job, len(context.collection.splits["train"].queries))
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            with _progress(checkpoints / "curve.jsonl", steps, advance):
+                facts = _train(context, name, job, checkpoints, folder)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return {"name": name, "job": {"ranker": job.ranker, "stages": job.stages}, **facts}
+
+        facts = cached_folder(path, build)
+    return Model(job.key, path, facts)
+
+
+def untuned_model(context: Context, ranker: Spec) -> Model:
+    """The ranker as its backbone comes, saved in the workspace."""
+    from stillhouse.rankers import RANKERS
+
+    job = make_job(context, ranker, {})
+    path = context.root / "models" / job.key
+
+    def build(folder: Path) -> dict[str, Any]:
+        RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed).save_pretrained(folder)
+        return {"name": "untuned", "job": {"ranker": job.ranker, "stages": {}}}
+
+    return Model(job.key, path, cached_folder(path, build))
+
+
+def _train(context: Context, name: str, job: TrainingJob, checkpoints: Path, output: Path) -> dict[str, Any]:
+    scale = job.scale_spec
+    if scale.num_workers == 1 and not scale.gpus_per_worker:
+        from stillhouse.training.run import run_job
+
+        return run_job(job, checkpoints, lambda metrics, step: None, output)
+    from stillhouse.training.worker import train_distributed
+
+    resources = context.ray()
+    return train_distributed(
+        job,
+        checkpoint_folder=checkpoints,
+        output=output,
+        num_workers=scale.num_workers,
+        cpus_per_worker=scale.cpus_per_worker or max(0.5, resources["CPU"] / scale.num_workers),
+        gpus_per_worker=scale.gpus_per_worker,
+        name=name.replace(" ", "-"),
+    )
+
+
+@contextmanager
+def _progress(curve: Path, total_steps: int, advance: Callable[[float, float, str], None]) -> Iterator[None]:
+    """Show the steps that a training, here or on other nodes, writes to its curve file."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            lines = curve.read_text().splitlines() if curve.exists() else []
+            if lines:
+                point = json.loads(lines[-1])
+                advance(point["step"], total_steps, f"loss {point.get('loss', float('nan')):.4f}")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _total_steps(job: TrainingJob, num_queries: int) -> int:
+    total = 0
+    for stage in job.stage_specs.values():
+        steps = stage.epochs * -(-num_queries // stage.queries_per_step)
+        total += min(steps, stage.max_steps or steps)
+    return total

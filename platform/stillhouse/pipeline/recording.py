@@ -1,0 +1,116 @@
+"""What a run leaves in MLflow beyond its trials."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from stillhouse.artifacts import stable_hash
+from stillhouse.evaluation.report import Report
+from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.models import Model
+from stillhouse.tracking import Point, Tracker, open_tracker
+from stillhouse.tracking.base import Status
+
+PACKAGES = ("stillhouse", "ray", "torch", "transformers", "optuna", "mlflow", "ir_datasets", "ir_measures", "bm25s")
+
+
+class Recorder:
+    """The MLflow side of one run: a parent, and a child for every training."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.tracker: Tracker = open_tracker(context.recipe.tracking)
+        recipe = context.recipe.model_dump(mode="json", exclude={"output", "tracking", "store"})
+        self.key = stable_hash(recipe)
+        self.parent = self.tracker.run(self.key, context.recipe.name, tags=_code_tags())
+        self.children: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Log what is known before anything is trained."""
+        recipe = self.context.recipe
+        self.tracker.params(self.parent, _flat(recipe.model_dump(mode="json", exclude={"output", "tracking"})))
+        versions = {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]}
+        facts = {"versions": versions, "collection": self.context.collection.facts}
+        with tempfile.TemporaryDirectory() as place:
+            for name, value in (("recipe.json", recipe.model_dump(mode="json")), ("environment.json", facts)):
+                path = Path(place, name)
+                path.write_text(json.dumps(value, indent=1, default=str))
+                self.tracker.artifact(self.parent, path)
+            diff = _git("diff", "HEAD")
+            if diff:
+                path = Path(place, "dirty.diff")
+                path.write_text(diff)
+                self.tracker.artifact(self.parent, path)
+
+    def training(self, name: str, model: Model) -> None:
+        """A child run with the training's parameters and its loss curve."""
+        run = self.tracker.run(stable_hash([self.key, "training", name, model.key]), name, parent=self.parent)
+        self.children[name] = run
+        self.tracker.params(run, _flat(model.facts["job"]))
+        points = [
+            Point(f"train/{key}", value, int(point["step"]), point["time"])
+            for point in model.curve()
+            for key, value in point.items()
+            if key not in ("step", "time")
+        ]
+        self.tracker.points(run, points)
+        self.tracker.end(run)
+
+    def report(self, report: Report, main: str) -> None:
+        """Test measures of each system in a child of its own, those of the main system in the parent too."""
+        for system in report.systems:
+            points = [
+                Point(f"test/{measure}", sum(values.values()) / len(values), 0, time.time())
+                for measure, values in system.per_query.items()
+            ]
+            if system.name == main:
+                self.tracker.points(self.parent, points)
+            run = self.children.get(system.name)
+            if run is None:
+                run = self.tracker.run(stable_hash([self.key, "system", system.name]), system.name, parent=self.parent)
+                self.children[system.name] = run
+            self.tracker.points(run, points)
+            self.tracker.end(run)
+        for path in (*self.context.output.glob("*.*"), self.context.output / "student", self.context.output / "runs"):
+            if path.exists():
+                self.tracker.artifact(self.parent, path, "" if path.is_file() else path.name)
+
+    def end(self, status: Status = "FINISHED") -> None:
+        self.tracker.end(self.parent, status)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested plain data as dotted keys."""
+    if isinstance(tree, dict) and tree:
+        return {key: value for name, item in tree.items() for key, value in _flat(item, f"{prefix}{name}.").items()}
+    return {prefix.rstrip("."): tree}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _code_tags() -> dict[str, str]:
+    commit = _git("rev-parse", "HEAD").strip()
+    return {"mlflow.source.git.commit": commit} if commit else {}
+
+
+def _git(*arguments: str) -> str:
+    """Output of git in the checkout this package lies in; empty where there is none."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,141 @@
+"""The whole recipe: collection, candidates, teacher, scores, search, students, comparison, record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stillhouse.evaluation.report import Report
+from stillhouse.evaluation.table import console_table, legend
+from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.final import System, card_text, compare_systems, save_models, write_record
+from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
+from stillhouse.pipeline.recording import Recorder
+from stillhouse.pipeline.searching import search_student
+from stillhouse.pipeline.teachers import Teacher, choose_teacher, score_training_pairs
+from stillhouse.recipe import Recipe, override
+
+DISTILLED = "distilled student"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `stillhouse run` did, and where it lies."""
+
+    output: Path
+    report: Report
+    record: dict[str, Any]
+
+
+def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult:
+    """Do every step of a recipe that has not been done; a second call prints the same result in seconds."""
+    with Context(recipe, console, verbose) as context:
+        recorder = Recorder(context)
+        try:
+            prepare(context)
+            recorder.start()
+            teacher = choose_teacher(context)
+            for name, model in teacher.members.items():
+                recorder.training(f"teacher {name}", model)
+            scores = score_training_pairs(context, teacher)
+            winner, study = recipe, None
+            if recipe.search is not None:
+                winner, study = search_student(context, scores, recorder.tracker, recorder.parent)
+            students = train_students(context, winner, scores)
+            for name, model in students.items():
+                recorder.training(name, model)
+            report = compare(context, teacher, students)
+            recorder.report(report, DISTILLED)
+            record = _record(context, recorder, scores, winner, study)
+            write_record(context, record)
+        except BaseException:
+            recorder.end("FAILED")
+            raise
+        recorder.end()
+        show(context, report)
+        return RunResult(context.output, report, record)
+
+
+def prepare(context: Context) -> None:
+    """Collection and candidates, with what was found in them."""
+    with context.step("collection"):
+        collection = context.collection
+    counts = ", ".join(f"{len(split.queries):,} {name}" for name, split in collection.splits.items())
+    context.note(f"{len(collection.docs):,} documents; queries: {counts}")
+    with context.step("candidates"):
+        for name in collection.splits:
+            context.candidates(name)
+
+
+def train_students(context: Context, winner: Recipe, scores: TeacherFile) -> dict[str, Model]:
+    """The distilled student and the baselines: same student, data and budget, another objective."""
+    recipe = context.recipe
+    scale = recipe.retrain.model_dump(mode="json")
+    students = {
+        DISTILLED: train_model(context, DISTILLED, make_job(context, winner.student, winner.stages, scores, scale))
+    }
+    for name, changes in recipe.baselines.items():
+        other = override(winner, changes)
+        job = make_job(context, other.student, other.stages, scores, scale)
+        students[f"{name} student"] = train_model(context, f"{name} student", job)
+    return students
+
+
+def compare(context: Context, teacher: Teacher, students: dict[str, Model]) -> Report:
+    """First stage, untuned student, teacher and students on test."""
+    recipe = context.recipe
+    untuned = untuned_model(context, recipe.student)
+    systems = [System(recipe.candidates.source), System("untuned student", (untuned,))]
+    if not teacher.files:
+        systems.append(System("teacher", tuple(teacher.members.values()), f"{teacher.name}, chosen on dev"))
+    baselines = [name for name in students if name != DISTILLED]
+    systems += [System(name, (students[name],)) for name in [*baselines, DISTILLED]]
+    pairs = [(DISTILLED, system.name) for system in systems if system.name != DISTILLED]
+    gap = (DISTILLED, baselines[0], "teacher") if baselines and not teacher.files else None
+    with context.step("evaluation"):
+        report = compare_systems(context, systems, pairs, gap)
+    cards = {"student": card_text(context, students[DISTILLED], report, DISTILLED)}
+    models = {"student": students[DISTILLED]}
+    members = list(teacher.members.items())
+    models |= {"teacher" if len(members) == 1 else f"teacher/{name}": model for name, model in members}
+    save_models(context, models, cards)
+    return report
+
+
+def show(context: Context, report: Report) -> None:
+    """The table, the time of every step, and where things are."""
+    console, output = context.console, context.output
+    console.print(console_table(report))
+    for line in legend(report):
+        console.print(line, highlight=False, markup=False)
+    total = sum(context.seconds.values())
+    steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in context.seconds.items() if seconds >= 0.5)
+    console.print(f"\nTime: {steps or 'nothing to do'}; {total:.0f} s in all.", highlight=False)
+    console.print(f"Results: {output}/results.md. Record: `stillhouse ui` shows every run and trial.", highlight=False)
+    console.print(
+        f"Load the student:\n  from stillhouse import load_ranker\n  ranker = load_ranker({str(output / 'student')!r})\n"
+        '  ranker.score(["a query"], [["a document", "another"]])',
+        highlight=False,
+        markup=False,
+    )
+
+
+def _record(context: Context, recorder: Recorder, scores: TeacherFile, winner: Recipe, study: Any) -> dict[str, Any]:
+    return {
+        "experiment": context.recipe.tracking.experiment,
+        "tracking_uri": context.recipe.tracking.uri,
+        "parent_run_id": recorder.parent,
+        "child_run_ids": recorder.children | _trial_runs(study),
+        "store_key": scores.key,
+        "store_path": context.recipe.store.path,
+        "collection_digest": context.collection.digest,
+        "best": study.best.values if study else {},
+        "winner": {name: stage.model_dump(mode="json") for name, stage in winner.stages.items()},
+    }
+
+
+def _trial_runs(study: Any) -> dict[str, str]:
+    return {f"trial {trial.key}": trial.run_id for trial in study.trials} if study else {}

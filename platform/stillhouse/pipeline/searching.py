@@ -1,0 +1,105 @@
+"""Search the student's recipe: every trial is a training on the teacher's stored scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import SearchError
+from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.models import TeacherFile, make_job
+from stillhouse.recipe import Recipe, override
+from stillhouse.training.job import TrainingJob
+from stillhouse.training.worker import in_trial, worker_cpus
+
+
+@dataclass(frozen=True)
+class StudentObjective:
+    """Trains the student of one trial's recipe; picklable, so that Tune can send it to its actors."""
+
+    template: TrainingJob
+
+    def __call__(
+        self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: Callable[[dict[str, float], int], None]
+    ) -> None:
+        job = replace(
+            self.template,
+            ranker=recipe.student.model_dump(mode="json"),
+            stages={name: stage.model_dump(mode="json") for name, stage in recipe.stages.items()},
+            seed=recipe.seed,
+            scale=recipe.scale.model_dump(mode="json"),
+        )
+        in_trial(job, checkpoint_dir, report)
+
+
+def search_student(
+    context: Context, teacher: TeacherFile | None, tracker: Any, parent: str | None, resume: bool = True
+) -> tuple[Recipe, Any]:
+    """The recipe with the best values found, and the study."""
+    from stillhouse.search.check import check_space
+    from stillhouse.search.space import load_space
+    from stillhouse.search.study import run_study
+
+    recipe = context.recipe
+    if recipe.search is None:
+        raise SearchError(f"recipe {recipe.name}: search is missing; name a search space there, or use --space")
+    space = load_space(recipe.search.space)
+    if recipe.search.trials is not None:
+        space = space.model_copy(update={"trials": recipe.search.trials})
+    trial_recipe = override(recipe, recipe.search.overrides)
+    check_space(space, trial_recipe)
+    template = make_job(context, recipe.student, recipe.stages, teacher)
+    rungs = sum(stage.evaluations for stage in trial_recipe.stages.values())
+    with context.step(f"search {space.trials} trials") as advance:
+        finished = 0
+
+        def progress(trial: Any) -> None:
+            nonlocal finished
+            finished += 1
+            advance(finished, space.trials, "")
+            values = ", ".join(f"{key.rsplit('.', 1)[-1]} {_short(value)}" for key, value in trial.values.items())
+            metric = "no value" if trial.metric is None else f"dev {space.metric} {trial.metric:.4f}"
+            context.note(f"trial {finished}: {values}: {metric} {trial.state.lower()} {trial.seconds:.0f} s")
+
+        study = run_study(
+            trial_recipe,
+            space,
+            StudentObjective(template),
+            root=context.root,
+            tracker=tracker,
+            parent_run=parent,
+            resume=resume,
+            placement=lambda: placement(trial_recipe, context.ray()),
+            metric_budget=rungs,
+            progress=progress,
+            context={"training": template.key},
+        )
+    return override(recipe, study.best.values), study
+
+
+def placement(recipe: Recipe, cluster: dict[str, float]) -> tuple[dict[str, float], int]:
+    """What one trial takes in Tune, and how many fit: resources and the number of trials at a time."""
+    scale = recipe.scale
+    cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
+    per_worker = worker_cpus(scale, cpus)
+    if scale.num_workers == 1:
+        resources = {"CPU": per_worker} | ({"GPU": scale.gpus_per_worker} if scale.gpus_per_worker else {})
+        fits = int(cpus / per_worker)
+    else:
+        # The trial only waits; its workers take the resources.
+        resources = {"CPU": 0.01}
+        fits = int((cpus - 0.05) / (per_worker * scale.num_workers))
+    if scale.gpus_per_worker:
+        fits = min(fits, int(gpus / (scale.gpus_per_worker * scale.num_workers)))
+    if fits < 1:
+        raise SearchError(
+            f"a trial needs {scale.num_workers} x ({per_worker:g} CPU, {scale.gpus_per_worker:g} GPU), but the cluster "
+            f"has {cpus:g} CPU and {gpus:g} GPU; lower scale.num_workers or scale.gpus_per_worker"
+        )
+    return resources, fits
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,170 @@
+"""Train the teachers, choose on dev, and score the training pairs once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stillhouse.artifacts import stable_hash
+from stillhouse.errors import StoreError
+from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
+from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
+from stillhouse.recipe.tree import ScoresTeacher, StageSpec
+from stillhouse.records import Run
+from stillhouse.scores.identity import identity_of
+from stillhouse.scores.store import ScoreStore
+from stillhouse.training.groups import scoring_pairs
+from stillhouse.training.teacher import write_teacher_scores
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The teacher that was chosen: one model, or several whose raw scores are averaged."""
+
+    name: str
+    members: dict[str, Model]
+    files: dict[str, Path]
+    dev: dict[str, float]
+
+    def run(self, context: Context, split: str) -> Run:
+        return mean_run([model_run(context, name, model, split) for name, model in self.members.items()])
+
+
+def train_teachers(context: Context) -> dict[str, Model]:
+    """Every teacher that is a ranker of ours, trained by its own stages."""
+    models = {}
+    for name, spec in context.recipe.teachers.items():
+        if isinstance(spec, ScoresTeacher):
+            continue
+        if spec.stages:
+            models[name] = train_model(context, f"teacher {name}", make_job(context, spec, spec.stages))
+        else:
+            models[name] = untuned_model(context, spec)
+    return models
+
+
+def choose_teacher(context: Context) -> Teacher:
+    """The teacher the recipe asks for: the mean of all, or the best on dev of each and their mean."""
+    recipe = context.recipe
+    models = train_teachers(context)
+    files = {name: Path(spec.scores) for name, spec in recipe.teachers.items() if isinstance(spec, ScoresTeacher)}
+    select_by = recipe.evaluation.select_by
+    if files:
+        if recipe.teacher_selection == "best_on_dev" and len(recipe.teachers) > 1:
+            raise StoreError("teacher_selection best_on_dev needs rankers: a score file cannot rank dev; use mean")
+        return Teacher("mean" if len(recipe.teachers) > 1 else next(iter(files)), models, files, {})
+    runs = {name: model_run(context, name, model, "dev") for name, model in models.items()}
+    choices: dict[str, dict[str, Model]] = {name: {name: model} for name, model in models.items()}
+    if len(models) > 1:
+        runs["mean"] = mean_run(list(runs.values()))
+        choices["mean"] = models
+    dev = {name: mean_of(measure(context, run, "dev")[select_by]) for name, run in runs.items()}
+    chosen = max(dev, key=dev.__getitem__) if recipe.teacher_selection == "best_on_dev" else list(choices)[-1]
+    for name, value in dev.items():
+        context.note(f"teacher {name}: dev {select_by} {value:.4f}{'  <- teaches' if name == chosen else ''}")
+    return Teacher(chosen, choices[chosen], {}, dev)
+
+
+def scoring_depth(stages: dict[str, StageSpec], candidates_depth: int) -> int:
+    """How deep the teacher has to score: as deep as any stage draws from."""
+    return max(stage.groups.depth or candidates_depth for stage in stages.values())
+
+
+def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
+    """Teacher scores of every training pair a group may hold; only pairs no store knows are scored."""
+    collection = context.collection
+    split = collection.splits["train"]
+    depth = scoring_depth(context.recipe.stages, context.recipe.candidates.depth)
+    pairs = scoring_pairs(split, context.candidates("train"), depth)
+    query_rows = np.asarray([query for query, docs in pairs.items() for _ in docs], dtype=np.int32)
+    doc_rows = np.asarray([doc for docs in pairs.values() for doc in docs], dtype=np.int32)
+    scores, keys = [], []
+    for name, model in teacher.members.items():
+        values, key = _score(context, name, model, query_rows, doc_rows)
+        scores.append(values)
+        keys.append(key)
+    for path in teacher.files.values():
+        values, key = _imported(context, path, query_rows, doc_rows)
+        scores.append(values)
+        keys.append(key)
+    mean = np.mean(np.stack(scores), axis=0, dtype=np.float64).astype(np.float32)
+    key = stable_hash([keys, collection.digest, context.candidates("train").key, depth])
+    file = context.root / "teacher" / f"{key}.parquet"
+    if not file.exists():
+        write_teacher_scores(file, [(query_rows, doc_rows, mean)])
+    return TeacherFile(file, key)
+
+
+def _score(
+    context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Scores of the pairs by one teacher, and the key of its store; what the store lacks is scored first."""
+    store = teacher_store(context, model)
+    hashes = _hashes(context, query_rows, doc_rows)
+    values = store.lookup(*hashes)
+    if np.isnan(values).any():
+        _fill(context, name, store, model, pa.table({"query_row": query_rows, "doc_row": doc_rows}))
+        values = store.lookup(*hashes)
+    return values, store.key
+
+
+def _imported(
+    context: Context, path: Path, query_rows: np.ndarray, doc_rows: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Scores of the pairs from a file, which becomes a store of its own; NaN for pairs it lacks."""
+    from stillhouse.scores.exchange import import_scores
+
+    root = Path(context.recipe.store.path).absolute()
+    store = import_scores(path, root, context.collection).store
+    values = store.lookup(*_hashes(context, query_rows, doc_rows))
+    context.note(f"{path}: {int((~np.isnan(values)).sum()):,} of {len(values):,} training pairs have a score")
+    return values, store.key
+
+
+def _hashes(context: Context, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[list[str], list[str]]:
+    queries, docs = context.collection.splits["train"].queries.hashes, context.collection.docs.hashes
+    return [queries[row] for row in query_rows.tolist()], [docs[row] for row in doc_rows.tolist()]
+
+
+def teacher_store(context: Context, model: Model) -> ScoreStore:
+    """The store of a teacher's scores, by the teacher's identity on the device that scores."""
+    from stillhouse.rankers import load_ranker
+
+    dtype = dtype_name(context)
+    identity = identity_of(load_ranker(model.path), dtype, context.device())
+    return ScoreStore(Path(context.recipe.store.path).absolute(), identity, context.recipe.store.partitions)
+
+
+def dtype_name(context: Context) -> Any:
+    """`float32` or `bfloat16`, as the recipe's store asks for it here."""
+    return str(scoring_dtype(context.recipe.store.dtype)).removeprefix("torch.")
+
+
+def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: pa.Table) -> None:
+    from stillhouse.scores.pipeline import score_pairs
+
+    with context.step(f"score pairs with teacher {name}") as advance:
+        context.ray()
+
+        def progress(done: int, total: int, info: dict[str, Any]) -> None:
+            advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s, {info['truncated_share']:.1%} truncated")
+
+        report = score_pairs(
+            store,
+            model.path,
+            context.collection,
+            "train",
+            pairs,
+            dtype=dtype_name(context),
+            num_actors=context.recipe.store.actors,
+            progress=progress,
+        )
+    context.note(
+        f"{report.scored:,} pairs scored, {report.reused:,} reused, {report.pairs_per_second:.0f} pairs/s, "
+        f"{report.truncated_share:.1%} truncated"
+    )

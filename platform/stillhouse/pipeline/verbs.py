@@ -1,0 +1,123 @@
+"""The single steps of a run, as verbs of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from stillhouse.artifacts import stable_hash
+from stillhouse.errors import StillhouseError
+from stillhouse.evaluation.report import Report
+from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.final import System, compare_systems, save_models
+from stillhouse.pipeline.models import Model, make_job, train_model
+from stillhouse.pipeline.recording import Recorder
+from stillhouse.pipeline.run import DISTILLED, prepare, show
+from stillhouse.pipeline.searching import search_student
+from stillhouse.pipeline.teachers import choose_teacher, score_training_pairs
+from stillhouse.recipe import Recipe, override
+
+
+def score(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
+    """Train and choose the teacher, and score the training pairs; returns the file of scores by row numbers."""
+    with Context(recipe, console, verbose) as context:
+        prepare(context)
+        scores = score_training_pairs(context, choose_teacher(context))
+        console.print(f"Scores {scores.key} are in {recipe.store.path}.", highlight=False)
+        return scores.path
+
+
+def train(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
+    """Train the recipe's student with the recipe's own values; returns the folder it is saved in."""
+    with Context(recipe, console, verbose) as context:
+        recorder = Recorder(context)
+        try:
+            prepare(context)
+            recorder.start()
+            scores = score_training_pairs(context, choose_teacher(context))
+            job = make_job(context, recipe.student, recipe.stages, scores)
+            student = train_model(context, DISTILLED, job)
+            recorder.training(DISTILLED, student)
+            save_models(context, {"student": student}, {})
+        except BaseException:
+            recorder.end("FAILED")
+            raise
+        recorder.end()
+        console.print(f"The student is in {context.output / 'student'}.", highlight=False)
+        return context.output / "student"
+
+
+def tune(
+    recipe: Recipe,
+    *,
+    space: str | None = None,
+    trials: int | None = None,
+    resume: bool = False,
+    console: Console,
+    verbose: bool = False,
+) -> Any:
+    """Search the student's values; returns the study. An unfinished study goes on only with `resume`."""
+    changes: dict[str, Any] = {}
+    if space is not None:
+        changes["search.space"] = space
+    if trials is not None:
+        changes["search.trials"] = trials
+    if recipe.search is None and not changes:
+        changes["search.space"] = "temperature_negatives_lr"
+    with Context(override(recipe, changes), console, verbose) as context:
+        recorder = Recorder(context)
+        try:
+            prepare(context)
+            recorder.start()
+            scores = score_training_pairs(context, choose_teacher(context))
+            _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
+        except BaseException:
+            recorder.end("FAILED")
+            raise
+        recorder.end()
+        console.print(_trial_table(study))
+        return study
+
+
+def evaluate(recipe: Recipe, *, console: Console, verbose: bool = False) -> Report:
+    """Measure the first stage and the student under the output folder on test."""
+    with Context(recipe, console, verbose) as context:
+        folder = context.output / "student"
+        if not (folder / "ranker.json").exists():
+            raise StillhouseError(f"{folder}: no student; make one with `stillhouse run` or `stillhouse train`")
+        prepare(context)
+        from stillhouse.rankers import load_ranker
+
+        key = stable_hash([load_ranker(folder).weight_digest(), "output"])
+        source = recipe.candidates.source
+        systems = [System(source), System(DISTILLED, (Model(key, folder, {}),))]
+        with context.step("evaluation"):
+            report = compare_systems(context, systems, [(DISTILLED, source)], None)
+        show(context, report)
+        return report
+
+
+def report(output: Path, *, console: Console) -> dict[str, Any]:
+    """Print the table of a finished run again; returns `results.json`."""
+    file = output / "results.json"
+    if not file.exists():
+        raise StillhouseError(f"{output}: no results.json there; give the output.path of a finished run")
+    console.print(Markdown((output / "results.md").read_text()))
+    return dict(json.loads(file.read_text()))
+
+
+def _trial_table(study: Any) -> Table:
+    keys = list(dict.fromkeys(key for trial in study.trials for key in trial.values))
+    table = Table(title=f"{len(study.trials)} trials")
+    for name in (*keys, "metric", "state", "seconds"):
+        table.add_column(name, overflow="fold")
+    for trial in sorted(study.trials, key=lambda trial: trial is not study.best):
+        values = [f"{trial.values[key]:.4g}" if key in trial.values else "-" for key in keys]
+        metric = "-" if trial.metric is None else f"{trial.metric:.4f}"
+        table.add_row(*values, metric, trial.state, f"{trial.seconds:.0f}")
+    return table

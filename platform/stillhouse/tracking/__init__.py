@@ -1,0 +1,15 @@
+"""The record of runs: MLflow, or none. Only this package talks to MLflow, and only the driver calls it."""
+
+from __future__ import annotations
+
+from stillhouse.recipe.tree import TrackingSpec
+from stillhouse.tracking.base import NullTracker, Point, Tracker, metric_key
+from stillhouse.tracking.mlflow_tracker import MlflowTracker
+from stillhouse.tracking.stale import close_stale
+
+__all__ = ["MlflowTracker", "NullTracker", "Point", "Tracker", "close_stale", "metric_key", "open_tracker"]
+
+
+def open_tracker(spec: TrackingSpec) -> Tracker:
+    """The tracker a recipe asks for; `uri: none` records nothing."""
+    return NullTracker() if spec.uri == "none" else MlflowTracker(spec.uri, spec.experiment)

@@ -1,0 +1,76 @@
+"""What a tracker is, and the one that records nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Point(NamedTuple):
+    """One value of a curve."""
+
+    name: str
+    """`<split>/<ir_measures name>` or `<group>/<name>`: `dev/nDCG@10`, `train/loss`."""
+    value: float
+    step: int
+    time: float
+    """Unix seconds; a point logged twice with the same time stands once."""
+
+
+class Tracker(Protocol):
+    """Where runs are recorded. Runs are found again by key, so that a resumed command makes no second one."""
+
+    def run(self, key: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+        """Find the run of this key, or create it; return its id. `parent` makes it a child."""
+
+    def params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log parameters once; equal values again are fine, other values are a TrackingError."""
+
+    def points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Log points of curves, in batches."""
+
+    def artifact(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Keep a file, or all files of a folder, under `folder`."""
+
+    def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
+        """Close the run."""
+
+
+class NullTracker:
+    """Records nothing."""
+
+    def run(self, key: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+        """The key itself is the id."""
+        return key
+
+    def params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Nothing."""
+
+    def artifact(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Nothing."""
+
+    def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
+        """Nothing."""
+
+
+def metric_key(split: str, measure: str) -> str:
+    """The name of a measure in MLflow, which refuses `@`, brackets and `=`: `dev/nDCG_at_10`, `test/RR_rel2_at_10`."""
+    return f"{split}/{clean(measure)}"
+
+
+def point_key(name: str) -> str:
+    """The MLflow name of a point; a name without a group is a measure on dev."""
+    group, slash, rest = name.partition("/")
+    return metric_key(group, rest) if slash else metric_key("dev", name)
+
+
+def clean(name: str) -> str:
+    """A name with only the characters that MLflow takes."""
+    return re.sub(r"[^\w\-. /]", "", name.replace("(", "_").replace("@", "_at_"))

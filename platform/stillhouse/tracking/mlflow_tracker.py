@@ -1,0 +1,189 @@
+"""The record in MLflow, through its client: no active run, no global state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stillhouse.errors import TrackingError
+from stillhouse.tracking.base import Point, Status, point_key
+from stillhouse.tracking.process import this_process
+
+KEY = "stillhouse.key"
+PROCESS = "stillhouse.process"
+HEARTBEAT = "stillhouse.heartbeat"
+HEARTBEAT_S = 60.0
+MAX_PARAM = 6000
+MAX_POINTS = 1000
+MAX_PARAMS = 100
+
+
+class MlflowTracker:
+    """Runs of one experiment. Every run it opens gets a heartbeat, so that what a kill leaves open can be closed."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.uri = absolute_uri(uri)
+        self.experiment = experiment
+        self._client: Any = None
+        self._experiment_id = ""
+        self._open: set[str] = set()
+        self._beat: threading.Thread | None = None
+        self._params: dict[str, dict[str, str]] = {}
+
+    def run(self, key: str, name: str, *, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+        """Find the run of this key, or create it; return its id. A run that was killed or failed is opened again."""
+        alive = {PROCESS: this_process(), HEARTBEAT: str(int(time.time()))}
+        lineage = {"mlflow.parentRunId": parent} if parent else {}
+        with self._connected() as client:
+            found = client.search_runs([self._experiment_id], f"tags.`{KEY}` = '{key}'", max_results=1)
+            if not found:
+                every = {KEY: key, **alive, **lineage, **(tags or {})}
+                run_id = str(client.create_run(self._experiment_id, tags=every, run_name=name).info.run_id)
+            else:
+                run_id = found[0].info.run_id
+                self._params[run_id] = dict(found[0].data.params)
+                if found[0].info.status != "FINISHED":
+                    client.update_run(run_id, status="RUNNING")
+                self._tag(run_id, {**alive, **lineage, **(tags or {})})
+        self._open.add(run_id)
+        self._start_beating()
+        return run_id
+
+    def params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log parameters once. Values over 6000 characters are cut; the whole stands in `params/<key>.txt`."""
+        from mlflow.entities import Param
+
+        with self._connected() as client:
+            if run_id not in self._params:
+                self._params[run_id] = dict(client.get_run(run_id).data.params)
+            known, new = self._params[run_id], {}
+            for key, value in params.items():
+                whole = as_text(value)
+                text = whole if len(whole) <= MAX_PARAM else whole[: MAX_PARAM - 3] + "..."
+                if key in known and known[key] != text:
+                    raise TrackingError(
+                        f"run {run_id}: param {key} is {known[key]!r}, it cannot become {text!r}; "
+                        "another configuration needs a run of its own"
+                    )
+                if key not in known:
+                    new[key] = text
+                    if whole != text:
+                        client.log_text(run_id, whole, f"params/{key}.txt")
+            entities = [Param(key, text) for key, text in new.items()]
+            for start in range(0, len(entities), MAX_PARAMS):
+                client.log_batch(run_id, params=entities[start : start + MAX_PARAMS])
+            known.update(new)
+
+    def points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Log points in batches of 1000; a point that is there already is left out by MLflow."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(point_key(one.name), one.value, int(one.time * 1000), one.step) for one in points]
+        with self._connected() as client:
+            for start in range(0, len(metrics), MAX_POINTS):
+                client.log_batch(run_id, metrics=metrics[start : start + MAX_POINTS])
+
+    def artifact(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Keep a file, or all files of a folder, under `folder`."""
+        with self._connected() as client:
+            (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path), folder or None)
+
+    def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
+        """Close the run."""
+        self._open.discard(run_id)
+        with self._connected():
+            self._tag(run_id, tags or {})
+            self._client.set_terminated(run_id, status)
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        if tags:
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """The client, its experiment found or made; what MLflow raises becomes one line."""
+        try:
+            if self._client is None:
+                self._client = open_client(self.uri)
+                self._experiment_id = find_experiment(self._client, self.uri, self.experiment)
+            yield self._client
+        except TrackingError:
+            raise
+        except Exception as error:  # MLflow lets those of its store, of HTTP and of the file system through
+            raise TrackingError(f"MLflow at {self.uri}: {first_line(error)}; check tracking.uri") from error
+
+    def _start_beating(self) -> None:
+        if self._beat is None:
+            self._beat = threading.Thread(target=self._beat_for_ever, name="mlflow-heartbeat", daemon=True)
+            self._beat.start()
+
+    def _beat_for_ever(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT_S)
+            for run_id in list(self._open):
+                try:
+                    self._client.set_tag(run_id, HEARTBEAT, str(int(time.time())))
+                except Exception as error:  # a missed beat is no loss: ten of them in a row make a run stale
+                    logging.getLogger(__name__).debug("heartbeat of run %s: %s", run_id, error)
+
+
+def absolute_uri(uri: str) -> str:
+    """A SQLite URI that means the same file whatever the working directory becomes."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix) or uri.startswith(f"{prefix}:memory:"):
+        return uri
+    return prefix + str(Path(uri.removeprefix(prefix)).absolute())
+
+
+def database(uri: str) -> Path | None:
+    """The file of an absolute SQLite URI."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:////") else None
+
+
+def open_client(uri: str) -> Any:
+    """An MlflowClient without telemetry and without the migration log; the import takes 1.3 s."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    file = database(uri)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    from mlflow.tracking import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # its import sets the level again
+    return MlflowClient(tracking_uri=uri)
+
+
+def find_experiment(client: Any, uri: str, name: str) -> str:
+    """The id of an experiment, made if there is none; artifacts of a SQLite store lie beside it."""
+    file = database(uri)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, (file.parent / "mlartifacts").as_uri() if file else None))
+        except Exception:
+            found = client.get_experiment_by_name(name)  # another process made it first
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise TrackingError(f"MLflow at {uri}: experiment {name} was deleted; restore it or name another one")
+    return str(found.experiment_id)
+
+
+def as_text(value: Any) -> str:
+    """A parameter's value as MLflow keeps it."""
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,78 @@
+"""Run a training job in this process, on this rank: the part that one worker and many share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from stillhouse.rankers import RANKERS
+from stillhouse.rankers.base import Ranker
+from stillhouse.training import ranks, sharding
+from stillhouse.training.job import Report, TrainingJob, load_data
+from stillhouse.training.loop import CURVE, Trainer
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def pick_dtype(dtype: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    return torch.bfloat16 if native else torch.float32
+
+
+def run_job(job: TrainingJob, checkpoint_folder: Path, report: Report, output: Path | None = None) -> dict[str, Any]:
+    """Train all stages, from the newest complete checkpoint in `checkpoint_folder` if there is one.
+
+    Every rank calls it. With `output`, rank 0 saves the ranker there. Returns the best dev value and the steps.
+    """
+    if ranks.rank() == 0:
+        checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    ranks.barrier()
+    device = pick_device()
+    dtype = pick_dtype(job.scale_spec.dtype, device)
+    ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed).to(device)
+    data = load_data(job, ranker)
+    module = sharding.shard(ranker, job.scale_spec.sharding, dtype)
+    trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report)
+    metrics: dict[str, float] = {}
+    for index, (name, stage) in enumerate(job.stage_specs.items()):
+        if _stage_is_behind(trainer, index):
+            continue
+        metrics = trainer.train_stage(index, name, stage)
+    if output is not None:
+        _save(job, ranker, output, checkpoint_folder)
+    return {**metrics, "steps": trainer.progress.total_step, "best_step": trainer.progress.best_step}
+
+
+def _stage_is_behind(trainer: Trainer, index: int) -> bool:
+    """True where a checkpoint of a later stage exists: its weights contain this stage's work."""
+    from stillhouse.training.checkpoints import newest
+
+    found = newest(trainer.checkpoint_folder)
+    return found is not None and found[1].stage > index
+
+
+def _save(job: TrainingJob, ranker: Ranker, output: Path, checkpoint_folder: Path) -> None:
+    sharded = any(hasattr(parameter, "full_tensor") for parameter in ranker.parameters())
+    if sharded:
+        state = sharding.unsharded_state(ranker)
+        if ranks.rank() == 0:
+            ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed)
+            ranker.load_state_dict(state)
+    if ranks.rank() == 0:
+        ranker.to("cpu").save_pretrained(output)
+        curve = checkpoint_folder / CURVE
+        if curve.exists():
+            shutil.copy(curve, output / CURVE)
+    ranks.barrier()

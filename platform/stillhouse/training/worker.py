@@ -1,0 +1,136 @@
+"""The adapter to Ray Train: the same training on several workers. The only file that knows `ray.train`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stillhouse.artifacts import write_json
+from stillhouse.errors import TrainingError
+from stillhouse.recipe.tree import ScaleSpec
+from stillhouse.training.job import TrainingJob
+
+RESULT = "result.json"
+
+
+def train_distributed(
+    job: TrainingJob,
+    *,
+    checkpoint_folder: Path,
+    output: Path | None,
+    num_workers: int,
+    cpus_per_worker: float,
+    gpus_per_worker: float,
+    name: str,
+    callbacks: list[Any] | None = None,
+    max_failures: int = 2,
+) -> dict[str, Any]:
+    """Run a job under Ray Train with one process per worker; returns what `run_job` returned on rank 0.
+
+    A worker that dies is started again, with all others, from the newest complete checkpoint.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})
+    config = {
+        "job": asdict(job),
+        "checkpoints": str(checkpoint_folder),
+        "output": str(output) if output else None,
+        "threads": max(1, int(cpus_per_worker)),
+    }
+    # Ray Train keeps its own bookkeeping under a storage path; results and checkpoints of ours lie elsewhere.
+    storage = checkpoint_folder / "ray_train"
+    shutil.rmtree(storage, ignore_errors=True)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=num_workers, use_gpu=gpus_per_worker > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage.resolve()),
+            failure_config=FailureConfig(max_failures=max_failures),
+            callbacks=callbacks or [],
+        ),
+    )
+    (checkpoint_folder / RESULT).unlink(missing_ok=True)
+    try:
+        trainer.fit()
+    except Exception as error:
+        raise TrainingError(f"training {name} failed: {_first_cause(error)}") from error
+    return dict(json.loads((checkpoint_folder / RESULT).read_text()))
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    import ray.train
+    import torch
+
+    from stillhouse.training import ranks
+    from stillhouse.training.run import run_job
+
+    torch.set_num_threads(config["threads"])
+    folder = Path(config["checkpoints"])
+    context = ray.train.get_context()
+
+    def report(metrics: dict[str, float], step: int) -> None:
+        # The newest progress file is what our own checkpoint holds; Ray's copy makes the metrics count.
+        with tempfile.TemporaryDirectory() as place:
+            checkpoint = None
+            if context.get_world_rank() == 0:
+                Path(place, "metrics.json").write_text(json.dumps({"step": step, **metrics}))
+                checkpoint = ray.train.Checkpoint.from_directory(place)
+            ray.train.report({"step": step, **metrics}, checkpoint=checkpoint)
+
+    output = Path(config["output"]) if config["output"] else None
+    result = run_job(TrainingJob(**config["job"]), folder, report, output)
+    if ranks.rank() == 0:
+        write_json(folder / RESULT, result)
+
+
+def in_trial(job: TrainingJob, checkpoint_folder: Path, report: Callable[[dict[str, float], int], None]) -> None:
+    """Train inside a Tune trial: directly in the trial's process, or nested on several workers.
+
+    A nested run forwards its (already reduced) metrics to Tune by Ray's own callback, so `report` is not used then.
+    """
+    from stillhouse.training.run import run_job
+
+    workers = job.scale_spec.num_workers
+    if workers == 1:
+        run_job(job, checkpoint_folder, report)
+        return
+    import ray
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    train_distributed(
+        job,
+        checkpoint_folder=checkpoint_folder,
+        output=None,
+        num_workers=workers,
+        cpus_per_worker=worker_cpus(job.scale_spec, ray.cluster_resources().get("CPU", 1.0)),
+        gpus_per_worker=job.scale_spec.gpus_per_worker,
+        name=f"trial-{checkpoint_folder.name}",
+        callbacks=[TuneReportCallback()],
+    )
+
+
+def worker_cpus(scale: ScaleSpec, cluster_cpus: float) -> float:
+    """CPUs of one worker: the recipe's, or an even share of the cluster that leaves a little for a waiting trial."""
+    if scale.cpus_per_worker is not None:
+        return scale.cpus_per_worker
+    return 1.0 if scale.num_workers == 1 else min(1.0, round((cluster_cpus - 0.1) / scale.num_workers, 2))
+
+
+def _first_cause(error: BaseException) -> str:
+    """The innermost message, on one line: Ray wraps it in pages of traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if "Error: " in line and not line.startswith(("File", "ray.exceptions"))]
+    return (named[-1] if named else lines[-1] if lines else type(error).__name__)[:500]
