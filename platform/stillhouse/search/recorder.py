@@ -1,0 +1,120 @@
+"""Everything a trial leaves behind, in the order that survives a kill: its file, then MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stillhouse.artifacts import atomic_file
+from stillhouse.recipe import Recipe, override
+from stillhouse.recipe.text import to_yaml
+from stillhouse.search.record import Report, StudyFolder, Trial, identity
+from stillhouse.search.space import SearchSpace
+from stillhouse.search.spool import trial_folder
+from stillhouse.tracking import Point, Tracker
+
+STATUS = {"FINISHED": "FINISHED", "PRUNED": "FINISHED", "FAILED": "FAILED"}
+
+
+class Recorder:
+    """Writes trials to the study's folder and to the tracker, and shows those that end."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        tracker: Tracker,
+        parent_run: str | None,
+        recipe: Recipe,
+        space: SearchSpace,
+        root: Path,
+        progress: Callable[[Trial], None],
+    ) -> None:
+        self.folder = folder
+        self.tracker = tracker
+        self.parent_run = parent_run
+        self.recipe = recipe
+        self.space = space
+        self.root = root
+        self.progress = progress
+        self._started: dict[int, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its searcher, and this with it; consoles and clients hold locks, and nobody reads that copy.
+        return {}
+
+    def start(self, trial: Trial) -> None:
+        """Open the trial's run, with the recipe it stands for."""
+        self._started[trial.number] = time.monotonic()
+        self._open(trial)
+
+    def report(self, trial: Trial, reports: list[Report]) -> None:
+        """Add reports that are new, and send their points."""
+        known = {report.step for report in trial.reports}
+        new = [report for report in reports if report.step not in known]
+        trial.reports += new
+        self.tracker.points(trial.run_id or "", points_of(new))
+
+    def end(self, trial: Trial) -> None:
+        """Keep an ended trial: on disk first, then closed in the tracker, then shown."""
+        trial.seconds = round(time.monotonic() - self._started.pop(trial.number, time.monotonic()), 3)
+        best = trial.best_report(self.space)
+        if trial.state == "FINISHED" and best is None:
+            names = " and ".join(self.space.metrics)
+            trial.state, trial.error = "FAILED", f"the trial ended without a report of {names}"
+        trial.metrics = tuple(best.metrics[name] for name in self.space.metrics) if best else None
+        self.folder.write_trial(trial)
+        self._close(trial)
+        self.progress(trial)
+
+    def catch_up(self, trial: Trial) -> None:
+        """Record an ended trial that was recorded elsewhere, or not to the end."""
+        self._open(trial)
+        self.folder.write_trial(trial)
+        self.tracker.points(trial.run_id or "", points_of(trial.reports))
+        self._close(trial)
+
+    def _open(self, trial: Trial) -> None:
+        tags = {"stillhouse.study": self.folder.name, "stillhouse.trial": str(trial.number), "trial_state": "RUNNING"}
+        trial.run_id = self.tracker.run(
+            f"{self.folder.name}/{trial.key}", f"trial {trial.number:03d}", parent=self.parent_run, tags=tags
+        )
+        trial.parent_run = self.parent_run
+        recipe = self._recipe_of(trial)
+        if recipe is not None:
+            self.tracker.params(trial.run_id, flatten(identity(recipe)))
+            path = trial_folder(self.root, trial.key) / "recipe.yaml"
+            with atomic_file(path) as temporary:
+                temporary.write_text(to_yaml(recipe.model_dump(mode="json")))
+            self.tracker.artifact(trial.run_id, path)
+
+    def _recipe_of(self, trial: Trial) -> Recipe | None:
+        try:
+            return override(self.recipe, trial.values)
+        except Exception:  # a combination that is no recipe: the trial fails and says why
+            return None
+
+    def _close(self, trial: Trial) -> None:
+        tags = {"trial_state": trial.state} | ({"error": trial.error} if trial.error else {})
+        self.tracker.end(trial.run_id or "", STATUS[trial.state], tags)  # type: ignore[arg-type]
+
+
+def points_of(reports: list[Report]) -> list[Point]:
+    """Reports as points of curves."""
+    return [
+        Point(name if "/" in name else f"dev/{name}", value, report.step, report.time)
+        for report in reports
+        for name, value in report.metrics.items()
+    ]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,123 @@
+"""The part of a study that needs Ray and Optuna: trials run until the budget is spent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from ray import tune
+
+from stillhouse.search.placement import room_for
+from stillhouse.search.record import Trial
+from stillhouse.search.recorder import Recorder
+from stillhouse.search.sampling import encode_point, grid
+from stillhouse.search.schedulers import make_scheduler
+from stillhouse.search.searcher import StudySearch
+from stillhouse.search.trial import Objective, run_trial
+
+MAX_DEATHS = 2
+"""Times that a trial's process may die before the trial has failed; it goes on from its newest checkpoint."""
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune would take a Ctrl-C for the end of every trial.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Relative paths of a recipe mean the same in a trial.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def search(
+    recorder: Recorder,
+    objective: Objective,
+    context: Mapping[str, str],
+    facts: Mapping[str, Any],
+    placement: tuple[Mapping[str, float], int],
+    metric_budget: int,
+) -> None:
+    """Run trials until the budget is spent."""
+    space, recipe, folder, root = recorder.space, recorder.recipe, recorder.folder, recorder.root
+    resources, max_concurrent = placement
+    max_concurrent = min(max_concurrent, room_for(resources))
+    started, spent = time.monotonic(), facts.get("seconds", 0.0)
+    time_left = None if space.time_budget_s is None else space.time_budget_s - spent
+
+    def note(reason: str | None = None) -> None:
+        folder.write_facts({"seconds": round(spent + time.monotonic() - started, 3), "reason": reason})
+
+    note()
+    show = recorder.progress
+
+    def ended(trial: Trial) -> None:
+        note()
+        show(trial)
+
+    recorder.progress = ended
+    with _quiet():
+        storage = optuna.storages.RDBStorage(f"sqlite:///{folder.path / 'optuna.db'}")
+        deadline = None if time_left is None else started + time_left
+        searcher = StudySearch(space, recipe, recorder, storage, root, context=context, deadline=deadline)
+        _enqueue(searcher)
+        trainable = tune.with_parameters(
+            run_trial, objective=objective, recipe=recipe, metrics=space.metrics, root=root
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([dict(resources)])),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=make_scheduler(space, metric_budget),
+                num_samples=-1,
+                max_concurrent_trials=max_concurrent,
+                time_budget_s=time_left,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(folder.path),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
+            ),
+        )
+        tuner.fit()
+        storage.remove_session()
+    shutil.rmtree(folder.path / "tune", ignore_errors=True)
+    note("space exhausted" if searcher.exhausted else "budget")
+
+
+def _enqueue(searcher: StudySearch) -> None:
+    """Put the starting points, or the whole grid, before what the sampler draws; those there already are left out."""
+    space = searcher.search_space
+    points = list(space.start)
+    if space.sampler.name == "grid":
+        points += grid(space, searcher.recipe)
+    for point in points:
+        searcher.study.enqueue_trial(encode_point(space, point), skip_if_exists=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Tune and Optuna without their own output; the progress call shows what ends."""
+    before = {name: os.environ.get(name) for name in QUIET}
+    tune_log = logging.getLogger("ray.tune")
+    level, verbosity = tune_log.level, optuna.logging.get_verbosity()
+    os.environ.update(QUIET)
+    tune_log.setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        tune_log.setLevel(level)
+        optuna.logging.set_verbosity(verbosity)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
