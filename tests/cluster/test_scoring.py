@@ -57,7 +57,9 @@ class World:
         return score_pairs(store, self.ranker_path, self.collection, "train", pairs, **options)
 
 
-def test_scores_are_the_ranker_s_and_progress_reaches_the_end(world: World, whole: tuple[ScoreStore, ScoreReport]) -> None:
+def test_scores_are_the_ranker_s_and_progress_reaches_the_end(
+    world: World, whole: tuple[ScoreStore, ScoreReport]
+) -> None:
     store, report = whole
     assert (report.scored, report.reused) == (NUM_QUERIES * DEPTH, 0)
     docs, queries = world.collection.docs, world.collection.splits["train"].queries
@@ -77,9 +79,7 @@ def test_scores_are_the_ranker_s_and_progress_reaches_the_end(world: World, whol
     assert report.truncated_share == sum(row["truncated"] for row in table) / len(table)
 
 
-def test_nothing_missing_starts_nothing_and_takes_no_time(
-    world: World, whole: tuple[ScoreStore, ScoreReport]
-) -> None:
+def test_nothing_missing_starts_nothing_and_takes_no_time(world: World, whole: tuple[ScoreStore, ScoreReport]) -> None:
     store, _ = whole
     jobs = len(read_jobs(store.path))
     report = world.score(store)
@@ -212,7 +212,9 @@ def _run_driver(arguments: dict[str, Any]) -> None:
     collection = open_collection(Path(arguments["collection"]))
     store = ScoreStore(Path(arguments["root"]), identity_of(ranker), partitions=4)
     pairs = _pairs()
-    score_pairs(store, arguments["ranker"], collection, "train", pairs, pairs_per_shard=arguments["shard"], num_actors=2)
+    score_pairs(
+        store, arguments["ranker"], collection, "train", pairs, pairs_per_shard=arguments["shard"], num_actors=2
+    )
 
 
 def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -22,7 +22,6 @@ from stillhouse.scores.attempts import Attempts
 from stillhouse.scores.identity import Device
 from stillhouse.scores.store import ScoreStore
 
-
 TOKEN_BUDGET: dict[Device, int] = {"cpu": 8192, "cuda": 65536}
 """Padded tokens of one forward pass; fixed per device, since the last bits follow it."""
 
