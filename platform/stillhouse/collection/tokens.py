@@ -17,7 +17,8 @@ _BATCH = 1024
 class Tokeniser(Protocol):
     """The part of a ranker that reads text."""
 
-    tokenizer_digest: str
+    @property
+    def tokenizer_digest(self) -> str: ...
 
     def tokenise(self, texts: list[str]) -> list[list[int]]: ...
 

@@ -22,7 +22,6 @@ from stillhouse.scores.attempts import Attempts
 from stillhouse.scores.identity import Device
 from stillhouse.scores.store import ScoreStore
 
-
 TOKEN_BUDGET: dict[Device, int] = {"cpu": 8192, "cuda": 65536}
 """Padded tokens of one forward pass; fixed per device, since the last bits follow it."""
 
@@ -74,18 +73,17 @@ class ShardScorer:
         torch.set_num_threads(threads)
         self.store = ScoreStore.open(Path(store_path))
         self.attempts = Attempts(self.store.path, job, max_tries)
-        ranker = load_ranker(ranker_path)
-        self.ranker: Ranker = ranker.for_scoring(getattr(torch, dtype)).to(device)
+        self.ranker: Ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype)).to(device)
         self.token_budget = TOKEN_BUDGET[device]
         collection = open_collection(Path(collection_path))
         root = Path(collection_path).parent.parent
         queries, docs = collection.splits[split_name].queries, collection.docs
-        self.queries = Side(queries, token_ids(queries, ranker, root), ranker.spec.query_max_length)
-        self.docs = Side(docs, token_ids(docs, ranker, root), ranker.spec.doc_max_length)
+        self.queries = Side(queries, token_ids(queries, self.ranker, root), self.ranker.spec.query_max_length)
+        self.docs = Side(docs, token_ids(docs, self.ranker, root), self.ranker.spec.doc_max_length)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, Any]) -> Outcome:
         """Score one shard (a `plan.Shard` as plain values) and write its file."""
-        return dict(self._score(row["partition"], row["generation"], _rows(row["query_rows"]), _rows(row["doc_rows"])))
+        return self._score(row["partition"], row["generation"], _rows(row["query_rows"]), _rows(row["doc_rows"]))
 
     def _score(self, partition: int, generation: str, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> Outcome:
         start = time.perf_counter()

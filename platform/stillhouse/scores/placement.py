@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import ray
+import torch
 
 from stillhouse.errors import StoreError
 from stillhouse.scores.identity import Device
@@ -27,6 +28,16 @@ def scoring_device() -> Device:
     """`cuda` if the connected cluster has GPUs."""
     _check_connected()
     return "cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
+
+
+def local_device() -> Device:
+    """`cuda` if this process sees a GPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def here() -> Placement:
+    """No actor: this process, with the threads it has."""
+    return Placement(actors=0, num_cpus=0, num_gpus=0, threads=torch.get_num_threads())
 
 
 def place(num_actors: int | None, shards: int) -> Placement:
