@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,15 @@ import torch
 from stillhouse.artifacts import text_hash
 from stillhouse.collection import Texts, open_collection
 from stillhouse.collection.tokens import TokenIds, token_ids
-from stillhouse.errors import StoreError
+from stillhouse.errors import StillhouseError
 from stillhouse.rankers import load_ranker
 from stillhouse.rankers.base import Ranker
 from stillhouse.records import SCORE_SCHEMA
-from stillhouse.scores.attempts import Attempts
+from stillhouse.scores.attempts import Attempts, process_name
 from stillhouse.scores.identity import Device
 from stillhouse.scores.store import ScoreStore
+
+logger = logging.getLogger(__name__)
 
 TOKEN_BUDGET: dict[Device, int] = {"cpu": 8192, "cuda": 65536}
 """Padded tokens of one forward pass; fixed per device, since the last bits follow it."""
@@ -46,6 +49,10 @@ class Outcome(TypedDict):
     """Whether the other shards would fail as well."""
 
 
+class NoScoreError(Exception):
+    """A shard that cannot be scored, though others can."""
+
+
 class Side(NamedTuple):
     """The queries or the documents: texts and their token ids."""
 
@@ -57,7 +64,15 @@ class Side(NamedTuple):
 class ShardScorer:
     """Loads the teacher once and scores shard after shard; Ray Data makes one in every process of the pool."""
 
-    def __init__(
+    def __init__(self, **arguments: Any) -> None:
+        # A failure here would end in Ray's own words, many lines of them; the first shard reports it instead.
+        self.failure = ""
+        try:
+            self._load(**arguments)
+        except Exception as error:
+            self.failure = _told(error)
+
+    def _load(
         self,
         *,
         store_path: str,
@@ -83,44 +98,48 @@ class ShardScorer:
 
     def __call__(self, row: dict[str, Any]) -> Outcome:
         """Score one shard (a `plan.Shard` as plain values) and write its file."""
-        return self._score(row["partition"], row["generation"], _rows(row["query_rows"]), _rows(row["doc_rows"]))
-
-    def _score(self, partition: int, generation: str, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> Outcome:
-        start = time.perf_counter()
         outcome = Outcome(
-            partition=partition, generation=generation, scored=0, reused=0, duplicated=0, truncated=0, tokens=0,
-            seconds=0.0, actor=self.attempts.worker, error="", fatal=False,
-        )  # fmt: skip
+            partition=row["partition"],
+            generation=row["generation"],
+            scored=0,
+            reused=0,
+            duplicated=0,
+            truncated=0,
+            tokens=0,
+            seconds=0.0,
+            actor=process_name(),
+            error=self.failure,
+            fatal=bool(self.failure),
+        )
+        if self.failure:
+            return outcome
+        try:
+            self._score(outcome, _rows(row["query_rows"]), _rows(row["doc_rows"]))
+        except NoScoreError as error:
+            outcome["error"] = str(error)
+        except Exception as error:
+            outcome["error"], outcome["fatal"] = _told(error), True
+        return outcome
+
+    def _score(self, outcome: Outcome, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> None:
+        start = time.perf_counter()
+        partition, generation = outcome["partition"], outcome["generation"]
         if self.store.has(partition, generation):
             outcome["reused"] = len(query_rows_P)
-            return outcome
-        try:
-            if not self.attempts.begin(generation):
-                outcome["error"] = self._poisoned(partition, generation, query_rows_P)
-                return outcome
-        except OSError as error:
-            outcome["error"], outcome["fatal"] = f"{self.store.path}: cannot be written: {error.strerror}", True
-            return outcome
-        try:
-            table = score_shard(
-                self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P, token_budget=self.token_budget
-            )
-        except StoreError as error:
-            outcome["error"] = str(error)
-            return outcome
+            return
+        if not self.attempts.begin(generation):
+            raise NoScoreError(self._poisoned(partition, generation, query_rows_P))
+        table = score_shard(
+            self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P, token_budget=self.token_budget
+        )
         if self.store.has(partition, generation):
             outcome["duplicated"] = len(table)
-        try:
-            self.store.write(partition, generation, table)
-            self.attempts.end(generation)
-        except StoreError as error:
-            outcome["error"], outcome["fatal"] = str(error), True
-            return outcome
+        self.store.write(partition, generation, table)
+        self.attempts.end(generation)
         outcome["scored"] = len(table)
         outcome["truncated"] = int(np.count_nonzero(table["truncated"].to_numpy()))
         outcome["tokens"] = int(table["num_tokens"].to_numpy().sum())
         outcome["seconds"] = time.perf_counter() - start
-        return outcome
 
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
         ids = self.queries.texts.ids
@@ -135,7 +154,7 @@ def score_shard(
 ) -> pa.Table:
     """Rows of SCORE_SCHEMA for the pairs, in their order; the batches depend on the pairs alone.
 
-    Raises StoreError that names the first pair whose score is not finite.
+    Raises NoScoreError that names the first pair whose score is not finite.
     """
     score_P = np.empty(len(query_rows_P), dtype=np.float32)
     runs = list(_runs(query_rows_P))
@@ -146,7 +165,7 @@ def score_shard(
         score_P[start:stop] = score_QK[number, : stop - start]
     if not np.isfinite(score_P).all():
         bad = int(np.flatnonzero(~np.isfinite(score_P))[0])
-        raise StoreError(
+        raise NoScoreError(
             f"query {queries.texts.ids[query_rows_P[bad]]}, document {docs.texts.ids[doc_rows_P[bad]]}: the teacher "
             f"gives {score_P[bad]}; its shard of {len(score_P)} pairs is not stored"
         )
@@ -162,6 +181,14 @@ def score_shard(
         pa.array((query_length_P > queries.max_length) | (doc_length_P > docs.max_length)),
     ]
     return pa.table(columns, schema=SCORE_SCHEMA)
+
+
+def _told(error: Exception) -> str:
+    """One line for a failure; the whole of an unforeseen one goes to the actor's log."""
+    if isinstance(error, StillhouseError):
+        return str(error)
+    logger.exception("scoring failed")
+    return f"{type(error).__name__}: {error}"
 
 
 def _rows(data: bytes) -> np.ndarray:

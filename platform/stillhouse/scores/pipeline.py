@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data.exceptions import ExecutionTimeoutError
 
 from stillhouse.artifacts import stable_hash
 from stillhouse.collection import Collection
 from stillhouse.collection.tokens import token_ids
-from stillhouse.errors import StillhouseError, StoreError
+from stillhouse.errors import StoreError
 from stillhouse.rankers import load_ranker
 from stillhouse.scores.actor import Outcome, ShardScorer
 from stillhouse.scores.attempts import Attempts
 from stillhouse.scores.identity import Device, Dtype, identity_of, resolve_dtype
 from stillhouse.scores.journal import Journal
 from stillhouse.scores.placement import Placement, here, local_device, place, scoring_device
-from stillhouse.scores.plan import Shard, make_plan
+from stillhouse.scores.plan import Plan, Shard, make_plan
 from stillhouse.scores.store import ScoreStore
 from stillhouse.scores.tally import Progress, ScoreReport, Tally
 
@@ -55,44 +56,67 @@ def score_pairs(
     score, for a shard that ended its actor `max_tries` times, and where the store cannot be written; finished shards
     are kept. `num_actors=0` scores in this process, without Ray.
     """
-    start = time.perf_counter()
-    device = local_device() if num_actors == 0 else scoring_device()
-    split = collection.splits[split_name]
-    store.create()
-    plan = make_plan(store, split.queries, collection.docs, pairs, pairs_per_shard or PAIRS_PER_SHARD[device])
-    if not plan.shards:
-        store.commit()
-        return ScoreReport(0, plan.total, 0.0, 0.0, time.perf_counter() - start)
-    _prepare(store, ranker_path, collection, split_name, dtype, device)
-    placement = here() if num_actors == 0 else place(num_actors, len(plan.shards))
-    facts = {"collection": collection.digest, "split": split_name, "ranker": str(ranker_path), "pairs": plan.total}
-    journal = Journal(store.path, facts | {"actors": placement.actors, "threads": placement.threads})
-    arguments = {
-        "store_path": str(store.path.resolve()),
-        "ranker_path": str(ranker_path),
-        "collection_path": str(collection.path.resolve()),
-        "split_name": split_name,
-        "dtype": resolve_dtype(dtype, device),
-        "device": device,
-        "threads": placement.threads,
-        "job": journal.job,
-        "max_tries": max_tries,
-    }
-    tally = Tally(plan, progress)
+    with _os_errors_told(store):
+        start = time.perf_counter()
+        device = local_device() if num_actors == 0 else scoring_device()
+        split = collection.splits[split_name]
+        store.create()
+        plan = make_plan(store, split.queries, collection.docs, pairs, pairs_per_shard or PAIRS_PER_SHARD[device])
+        if not plan.shards:
+            store.commit()
+            return ScoreReport(0, plan.total, 0.0, 0.0, time.perf_counter() - start)
+        _prepare(store, ranker_path, collection, split_name, dtype, device)
+        placement = here() if num_actors == 0 else place(num_actors, len(plan.shards))
+        arguments = {
+            "store_path": str(store.path.resolve()),
+            # Workers have another working directory; what is no folder here is a hub name.
+            "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
+            "collection_path": str(collection.path.resolve()),
+            "split_name": split_name,
+            "dtype": resolve_dtype(dtype, device),
+            "device": device,
+            "threads": placement.threads,
+            "max_tries": max_tries,
+        }
+        tally = Tally(plan, progress)
+        journal = Journal(store.path, arguments | {"collection": collection.digest, "actors": placement.actors})
+        _run(store, plan, arguments | {"job": journal.job}, placement, journal, tally)
+        return tally.report(time.perf_counter() - start)
+
+
+def _run(
+    store: ScoreStore, plan: Plan, arguments: dict[str, Any], placement: Placement, journal: Journal, tally: Tally
+) -> None:
+    """Score the plan's shards; what there is stands in manifest and journal, however it ends."""
     try:
-        for outcome in _outcomes(plan.shards, arguments, placement):
-            tally.add(outcome)
-            journal.update(tally.facts())
+        with closing(_outcomes(plan.shards, arguments, placement)) as outcomes:
+            for outcome in outcomes:
+                tally.add(outcome)
+                journal.update(tally.facts())
+        if tally.errors:
+            raise StoreError(_describe(store, tally.errors))
     except BaseException:
-        journal.end("failed", tally.facts())
+        # What stopped the job says more than a disk that is too full to note it.
+        with suppress(OSError, StoreError):
+            journal.end("failed", tally.facts())
+            store.commit()
         raise
     finally:
-        store.commit()
-        Attempts(store.path, journal.job, max_tries).remove()
-    journal.end("failed" if tally.errors else "finished", tally.facts())
-    if tally.errors:
-        raise StoreError(_describe(store, tally.errors))
-    return tally.report(time.perf_counter() - start)
+        Attempts(store.path, journal.job, arguments["max_tries"]).remove()
+    journal.end("finished", tally.facts())
+    store.commit()
+
+
+@contextmanager
+def _os_errors_told(store: ScoreStore) -> Iterator[None]:
+    """A full disk or a folder that cannot be written, as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or store.path}: {error.strerror or error}; make room or mend it, then run the same "
+            "command again: finished shards are kept"
+        ) from error
 
 
 def _prepare(
@@ -111,7 +135,7 @@ def _prepare(
     token_ids(collection.splits[split_name].queries, ranker, root)
 
 
-def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placement) -> Iterator[Outcome]:
+def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placement) -> Generator[Outcome]:
     """The shards' outcomes as they come."""
     items = [
         {
@@ -136,10 +160,8 @@ def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placeme
         )
         try:
             yield from outcomes.iter_rows()
-        except StillhouseError:
-            raise
-        except ray.exceptions.RayError as error:
-            raise StoreError(f"scoring stopped: {_last_line(error)}") from error
+        except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
+            raise StoreError(f"scoring stopped: {_first_line(error)}") from error
 
 
 @contextmanager
@@ -162,8 +184,8 @@ def _quiet_context() -> Iterator[None]:
 def _describe(store: ScoreStore, errors: list[str]) -> str:
     shown = "; ".join(errors[:_SHOWN_ERRORS])
     more = f"; and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
-    return f"store {store.key}: {len(errors)} shards were not scored, the rest is kept: {shown}{more}"
+    return f"store {store.key}: {len(errors)} of its shards not scored, the rest is kept: {shown}{more}"
 
 
-def _last_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[-1]
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -44,6 +44,9 @@ class Tally:
     by_actor: dict[str, tuple[int, float]] = field(default_factory=dict)
     start: float = field(default_factory=time.perf_counter)
 
+    def __post_init__(self) -> None:
+        self._tell()
+
     def add(self, outcome: Outcome) -> None:
         """Raises StoreError if the other shards would fail as well."""
         if outcome["fatal"]:
@@ -59,6 +62,9 @@ class Tally:
         self.actor_seconds += outcome["seconds"]
         pairs, seconds = self.by_actor.get(outcome["actor"], (0, 0.0))
         self.by_actor[outcome["actor"]] = (pairs + outcome["scored"], seconds + outcome["seconds"])
+        self._tell()
+
+    def _tell(self) -> None:
         if self.progress:
             self.progress(self.reused + self.scored, self.plan.total, self._info())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,7 @@ def test_a_score_that_is_not_finite_stops_its_shard_only_and_names_the_pair(
     query = next(q for q, _ in clean)
     store = ScoreStore(tmp_path, identity_of(ranker), 3)
     expected = (
-        f"1 shards were not scored.*query {queries.ids[query]}, document {toy.docs.ids[7]}: the teacher gives nan"
+        f"1 of its shards not scored.*query {queries.ids[query]}, document {toy.docs.ids[7]}: the teacher gives nan"
     )
     with pytest.raises(StoreError, match=expected):
         score(store, tmp_path / "teacher", toy, pairs_of([*clean, (query, 7)]), pairs_per_shard=8)
@@ -226,3 +227,37 @@ def test_identity_is_what_decides_the_scores(ranker: Ranker, backbone: Path, tmp
     keys = {ScoreStore(tmp_path, each).key for each in [identity, *others]}
     assert len(keys) == 6
     assert [resolve_dtype("auto", "cpu"), resolve_dtype("auto", "cuda")] == ["float32", "bfloat16"]
+
+
+def test_a_full_disk_stops_the_job_and_the_same_command_goes_on(
+    tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection
+) -> None:
+    """The kernel refuses files above a size: the last shards of a growing size do not fit."""
+    store, whole = ScoreStore(tmp_path, identity_of(ranker), 1), ScoreStore(tmp_path / "w", identity_of(ranker), 1)
+    score(whole, teacher, toy, pairs_per_shard=40)
+    size = max(path.stat().st_size for path in whole.files())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot be written: File too large; make room.*same command again"):
+            score(store, teacher, toy, pairs_per_shard=40)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(store.path.glob("part=*/.*"))
+    left = 120 - len(store)
+    assert left >= 40
+    assert score(store, teacher, toy, pairs_per_shard=40).scored == left
+    assert store.digest() == whole.digest()
+
+
+def test_a_failure_of_the_teacher_is_one_line(
+    tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(type(ranker), "score_tokens", out_of_memory)
+    store = ScoreStore(tmp_path, identity_of(ranker))
+    with pytest.raises(StoreError, match=r"^RuntimeError: out of memory$"):
+        score(store, teacher, toy)
+    assert read_jobs(store.path)[0]["state"] == "failed"
