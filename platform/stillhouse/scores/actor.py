@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -142,11 +142,9 @@ class ShardScorer:
         outcome["seconds"] = time.perf_counter() - start
 
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
-        ids = self.queries.texts.ids
-        return (
-            f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {ids[query_rows_P[0]]} "
-            f"to {ids[query_rows_P[-1]]}) ended its actor {self.attempts.max_tries} times and is set aside"
-        )
+        first, last = self.queries.texts.id(query_rows_P[0]), self.queries.texts.id(query_rows_P[-1])
+        return f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {first} to "
+            f"{last}) ended its actor {self.attempts.max_tries} times and is set aside"
 
 
 def score_shard(
@@ -166,16 +164,16 @@ def score_shard(
     if not np.isfinite(score_P).all():
         bad = int(np.flatnonzero(~np.isfinite(score_P))[0])
         raise NoScoreError(
-            f"query {queries.texts.ids[query_rows_P[bad]]}, document {docs.texts.ids[doc_rows_P[bad]]}: the teacher "
+            f"query {queries.texts.id(query_rows_P[bad])}, document {docs.texts.id(doc_rows_P[bad])}: the teacher "
             f"gives {score_P[bad]}; its shard of {len(score_P)} pairs is not stored"
         )
     query_length_P, doc_length_P = queries.ids.lengths[query_rows_P], docs.ids.lengths[doc_rows_P]
     num_tokens_P = np.minimum(query_length_P, queries.max_length) + np.minimum(doc_length_P, docs.max_length)
     columns = [
-        _hashes(queries.texts, query_rows_P),
-        _hashes(docs.texts, doc_rows_P),
-        pa.array([queries.texts.ids[row] for row in query_rows_P], pa.string()),
-        pa.array([docs.texts.ids[row] for row in doc_rows_P], pa.string()),
+        _column(query_rows_P, lambda row: text_hash(queries.texts.text(row))),
+        _column(doc_rows_P, lambda row: text_hash(docs.texts.text(row))),
+        _column(query_rows_P, queries.texts.id),
+        _column(doc_rows_P, docs.texts.id),
         pa.array(score_P),
         pa.array(num_tokens_P.astype(np.int32)),
         pa.array((query_length_P > queries.max_length) | (doc_length_P > docs.max_length)),
@@ -201,7 +199,7 @@ def _runs(query_rows_P: np.ndarray) -> Iterator[tuple[int, int]]:
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(query_rows_P)], strict=True)
 
 
-def _hashes(texts: Texts, rows_P: np.ndarray) -> pa.Array:
-    """Text hashes of the rows alone: `texts.hashes` would hash the whole collection in every actor."""
+def _column(rows_P: np.ndarray, value: Callable[[int], str]) -> pa.Array:
+    """A string per row, made for the shard's rows alone: an actor never holds what a whole collection would need."""
     different, inverse = np.unique(rows_P, return_inverse=True)
-    return pa.array([text_hash(texts.text(row)) for row in different.tolist()], pa.string()).take(pa.array(inverse))
+    return pa.array([value(row) for row in different.tolist()], pa.string()).take(pa.array(inverse))

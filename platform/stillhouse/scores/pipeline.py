@@ -19,18 +19,16 @@ from stillhouse.artifacts import stable_hash
 from stillhouse.collection import Collection
 from stillhouse.collection.tokens import token_ids
 from stillhouse.errors import StoreError
-from stillhouse.rankers import load_ranker
+from stillhouse.rankers import Ranker, load_ranker
 from stillhouse.scores.actor import Outcome, ShardScorer
 from stillhouse.scores.attempts import Attempts
 from stillhouse.scores.identity import Device, Dtype, identity_of, resolve_dtype
 from stillhouse.scores.journal import Journal
 from stillhouse.scores.placement import Placement, here, local_device, place, scoring_device
-from stillhouse.scores.plan import Plan, Shard, make_plan
+from stillhouse.scores.plan import LARGEST, Plan, Shard, make_plan, pairs_per_shard
 from stillhouse.scores.store import ScoreStore
 from stillhouse.scores.tally import Progress, ScoreReport, Tally
 
-PAIRS_PER_SHARD: dict[Device, int] = {"cpu": 2048, "cuda": 32768}
-"""Half a minute of work for a small teacher. Fixed per device, since the batches, and so the last bits, follow it."""
 NO_PROGRESS_S = 3600.0
 """A pipeline in which no shard starts or ends for this long is stopped."""
 _SHOWN_ERRORS = 3
@@ -46,7 +44,7 @@ def score_pairs(
     dtype: Dtype = "auto",
     num_actors: int | None = None,
     progress: Progress | None = None,
-    pairs_per_shard: int | None = None,
+    shard_size: int | None = None,
     max_tries: int = 3,
 ) -> ScoreReport:
     """Score the pairs (query_row, doc_row: int32) that the store lacks; the rest cost a look-up.
@@ -59,13 +57,15 @@ def score_pairs(
     with _os_errors_told(store):
         start = time.perf_counter()
         device = local_device() if num_actors == 0 else scoring_device()
-        split = collection.splits[split_name]
+        queries, docs = collection.splits[split_name].queries, collection.docs
         store.create()
-        plan = make_plan(store, split.queries, collection.docs, pairs, pairs_per_shard or PAIRS_PER_SHARD[device])
+        plan = make_plan(store, queries, docs, pairs, shard_size or LARGEST[device])
         if not plan.shards:
             store.commit()
             return ScoreReport(0, plan.total, 0.0, 0.0, time.perf_counter() - start)
-        _prepare(store, ranker_path, collection, split_name, dtype, device)
+        ranker = _prepare(store, ranker_path, collection, split_name, dtype, device)
+        if not shard_size:
+            plan = make_plan(store, queries, docs, pairs, pairs_per_shard(ranker, device))
         placement = here() if num_actors == 0 else place(num_actors, len(plan.shards))
         arguments = {
             "store_path": str(store.path.resolve()),
@@ -121,8 +121,8 @@ def _os_errors_told(store: ScoreStore) -> Iterator[None]:
 
 def _prepare(
     store: ScoreStore, ranker_path: Path | str, collection: Collection, split_name: str, dtype: Dtype, device: Device
-) -> None:
-    """Refuse another teacher's store, and tokenise once, before many actors ask for it."""
+) -> Ranker:
+    """The teacher, which is the store's; texts are tokenised once, before many actors ask for it."""
     ranker = load_ranker(ranker_path)
     key = stable_hash(identity_of(ranker, dtype, device))
     if key != store.key:
@@ -133,6 +133,7 @@ def _prepare(
     root = collection.path.parent.parent
     token_ids(collection.docs, ranker, root)
     token_ids(collection.splits[split_name].queries, ranker, root)
+    return ranker
 
 
 def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placement) -> Generator[Outcome]:

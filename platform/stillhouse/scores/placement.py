@@ -57,12 +57,12 @@ def place(num_actors: int | None, shards: int) -> Placement:
     threads = max(1, math.floor(cpus / max(1, wanted)))
     actors = max(1, min(wanted, shards))
     share = max(free_cpus - 1, free_cpus / 2) / actors
-    # Whole actors only: Ray refuses fractions above 1.
+    # Whole numbers above 1, as Ray wants them. An actor with a GPU asks for one CPU: its node may have few.
     num_cpus = math.floor(share) if share >= 1 else math.floor(share * 1000) / 1000
     num_gpus = gpus / wanted if gpus else 0.0
     return Placement(
         actors=actors,
-        num_cpus=min(num_cpus, threads),
+        num_cpus=min(num_cpus, 1 if gpus else threads),
         num_gpus=math.floor(num_gpus) if num_gpus >= 1 else math.floor(num_gpus * 1000) / 1000,
         threads=threads,
     )

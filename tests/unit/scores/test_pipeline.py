@@ -18,7 +18,7 @@ from stillhouse.scores.identity import identity_of, resolve_dtype
 from stillhouse.scores.journal import read_jobs
 from stillhouse.scores.manage import verify
 from stillhouse.scores.pipeline import ScoreReport, score_pairs
-from stillhouse.scores.plan import Plan, make_plan
+from stillhouse.scores.plan import Plan, make_plan, pairs_per_shard
 from stillhouse.scores.store import ScoreStore
 
 SCHEMA = pa.schema([("query_row", pa.int32()), ("doc_row", pa.int32())])
@@ -46,9 +46,9 @@ def ranker(teacher: Path) -> Ranker:
 
 
 def score(
-    store: ScoreStore, teacher: Path, toy: Collection, pairs: pa.Table = GRID, *, pairs_per_shard: int = 16
+    store: ScoreStore, teacher: Path, toy: Collection, pairs: pa.Table = GRID, *, shard_size: int = 16
 ) -> ScoreReport:
-    return score_pairs(store, teacher, toy, "train", pairs, num_actors=0, pairs_per_shard=pairs_per_shard)
+    return score_pairs(store, teacher, toy, "train", pairs, num_actors=0, shard_size=shard_size)
 
 
 def test_scores_are_the_ranker_s(tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection) -> None:
@@ -100,7 +100,7 @@ def test_a_job_that_stopped_leaves_the_same_shards_to_do(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_pairs(store, teacher, toy, "train", GRID, num_actors=0, pairs_per_shard=16, progress=stop)
+        score_pairs(store, teacher, toy, "train", GRID, num_actors=0, shard_size=16, progress=stop)
     left = plan(store, toy)
     assert 0 < left.missing < planned.missing
     names = [shard.generation for shard in planned.shards]
@@ -110,8 +110,8 @@ def test_a_job_that_stopped_leaves_the_same_shards_to_do(
     assert store.digest() == whole.digest()
 
 
-def plan(store: ScoreStore, toy: Collection, pairs: pa.Table = GRID, pairs_per_shard: int = 16) -> Plan:
-    return make_plan(store, toy.splits["train"].queries, toy.docs, pairs, pairs_per_shard)
+def plan(store: ScoreStore, toy: Collection, pairs: pa.Table = GRID, shard_size: int = 16) -> Plan:
+    return make_plan(store, toy.splits["train"].queries, toy.docs, pairs, shard_size)
 
 
 def test_shards_are_even_within_their_limit_and_hold_every_pair_once(tmp_path: Path, toy: Collection) -> None:
@@ -124,6 +124,14 @@ def test_shards_are_even_within_their_limit_and_hold_every_pair_once(tmp_path: P
         sizes = [len(shard.doc_rows) for shard in found.shards if shard.partition == partition]
         assert max(sizes) <= 16
         assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_shard_is_half_a_minute_of_work(ranker: Ranker) -> None:
+    # Two blocks: attention 4 * 32 * 33, inner layers 2 * 64 * 32 + 64 + 32, norms 4 * 32. Half of 8 + 16 tokens: 12.
+    weights = 2 * (4 * 32 * 33 + 2 * 64 * 32 + 64 + 32 + 4 * 32)
+    assert sum(p.numel() for block in ranker.blocks() for p in block.parameters()) == weights
+    assert pairs_per_shard(ranker, "cpu") == 2048 < 3e12 / (2 * weights * 12)
+    assert pairs_per_shard(ranker, "cuda") == 32768
 
 
 def test_a_damaged_file_is_refused_then_scored_again_with_the_same_bits(
@@ -162,7 +170,7 @@ def test_a_score_that_is_not_finite_stops_its_shard_only_and_names_the_pair(
         f"1 of its shards not scored.*query {queries.ids[query]}, document {toy.docs.ids[7]}: the teacher gives nan"
     )
     with pytest.raises(StoreError, match=expected):
-        score(store, tmp_path / "teacher", toy, pairs_of([*clean, (query, 7)]), pairs_per_shard=8)
+        score(store, tmp_path / "teacher", toy, pairs_of([*clean, (query, 7)]), shard_size=8)
     assert len(clean) - 8 < len(store) <= len(clean)
     assert np.isfinite(np.concatenate([store.partition(number)[1] for number in range(3)])).all()
 
@@ -182,7 +190,7 @@ def test_a_shard_that_had_its_tries_is_named_and_the_rest_is_scored(
 
     monkeypatch.setattr(Attempts, "begin", had_two)
     with pytest.raises(StoreError, match=rf"gen={bad} .* ended its actor 2 times and is set aside"):
-        score_pairs(store, teacher, toy, "train", GRID, num_actors=0, pairs_per_shard=16, max_tries=2)
+        score_pairs(store, teacher, toy, "train", GRID, num_actors=0, shard_size=16, max_tries=2)
     monkeypatch.undo()
     left = 120 - len(store)
     assert 0 < left <= 16
@@ -234,19 +242,19 @@ def test_a_full_disk_stops_the_job_and_the_same_command_goes_on(
 ) -> None:
     """The kernel refuses files above a size: the last shards of a growing size do not fit."""
     store, whole = ScoreStore(tmp_path, identity_of(ranker), 1), ScoreStore(tmp_path / "w", identity_of(ranker), 1)
-    score(whole, teacher, toy, pairs_per_shard=40)
+    score(whole, teacher, toy, shard_size=40)
     size = max(path.stat().st_size for path in whole.files())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, before[1]))
     try:
         with pytest.raises(StoreError, match=r"cannot be written: File too large; make room.*same command again"):
-            score(store, teacher, toy, pairs_per_shard=40)
+            score(store, teacher, toy, shard_size=40)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(store.path.glob("part=*/.*"))
     left = 120 - len(store)
     assert left >= 40
-    assert score(store, teacher, toy, pairs_per_shard=40).scored == left
+    assert score(store, teacher, toy, shard_size=40).scored == left
     assert store.digest() == whole.digest()
 
 
