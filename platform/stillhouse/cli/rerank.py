@@ -52,7 +52,7 @@ def rerank(
                 candidates,
                 depth or loaded.evaluation.depth,
                 context.root,
-                progress=advance,
+                progress=lambda done, total: advance(done, total, ""),
             )
     write_run(output, run, Path(ranker).name)
     console.print(f"{len(run)} queries are in {output}.", highlight=False)

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 class ChunkScorer:
     """An actor: one ranker and the memory-mapped texts of one split."""
 
-    def __init__(self, ranker_path: str, collection_path: str, split_name: str, root: str, threads: int) -> None:
+    def __init__(
+        self, ranker_path: str, collection_path: str, split_name: str, root: str, dtype: str, threads: int
+    ) -> None:
         import torch
 
         from stillhouse.collection import open_collection, token_ids
         from stillhouse.rankers import load_ranker
 
         torch.set_num_threads(threads)
-        self.ranker = load_ranker(ranker_path)
+        self.ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype))
         if torch.cuda.is_available():
             self.ranker.to("cuda")
         collection = open_collection(Path(collection_path))
@@ -54,15 +56,17 @@ def rerank_distributed(
     num_actors: int,
     cpus_per_actor: float = 1.0,
     gpus_per_actor: float = 0.0,
+    dtype: str = "float32",
     progress: Progress | None = None,
 ) -> Run:
     """The run that `rerank` gives in one process; Ray is already connected, `root` and the ranker on shared storage.
 
-    A chunk whose actor dies is scored again by the actor that takes its place.
+    `dtype` is torch's name of the backbone's weights. A chunk whose actor dies is scored again by the actor that takes
+    its place.
     """
     resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
     actor = ray.remote(ChunkScorer).options(**resources, max_restarts=-1, max_task_retries=-1)
-    arguments = (str(ranker_path), str(collection.path), split_name, str(root), max(1, int(cpus_per_actor)))
+    arguments = (str(ranker_path), str(collection.path), split_name, str(root), dtype, max(1, int(cpus_per_actor)))
     # The first one makes the token ids, the others find them.
     first = actor.remote(*arguments)
     separable = ray.get(first.separable.remote())

@@ -40,7 +40,7 @@ def score_histograms(spreads: Sequence[ScoreSpread], path: Path, *, centred: boo
                 axis.hist(scores - offset, bins, weights=weights, label=f"{label} ({len(scores):,})", **style)
         axis.set(title=spread.name, xlabel="score, mean 0" if centred else "score")
         axis.margins(y=0.3)  # room for the legend
-        axis.legend(frameon=False)
+        _legend(axis)
     axes[0].set_ylabel("share of documents")
     _save(figure, path)
 
@@ -57,7 +57,7 @@ def margin_histogram(spreads: Sequence[ScoreSpread], path: Path) -> None:
             axis.hist(spread.margins, bins, weights=weights, histtype="step", label=label, **style)
     axis.axvline(0, color="0.5", linewidth=0.8)
     axis.set(xlabel="margin / score range", ylabel="share of pairs")
-    axis.legend(frameon=False)
+    _legend(axis)
     _save(figure, path)
 
 
@@ -69,7 +69,7 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: P
         style = {"color": COLOURS[index % 7], "linestyle": LINES[index % 7], "marker": MARKERS[index % 7]}
         axis.plot(steps, values, label=label, markersize=4, **style)
     axis.set(xlabel="step", ylabel=measure)
-    axis.legend(frameon=False)
+    _legend(axis)
     _save(figure, path)
 
 
@@ -96,6 +96,11 @@ def _panels(count: int, width: float = 4.0) -> tuple[Figure, list[Any]]:
         axis.grid(axis="y", color="0.9")
         axis.set_axisbelow(True)
     return figure, axes
+
+
+def _legend(axis: Any) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -34,8 +34,9 @@ def retrieve(
     import torch
 
     from stillhouse.collection import token_ids
+    from stillhouse.rankers.separable import SeparableRanker
 
-    if not ranker.separable:
+    if not isinstance(ranker, SeparableRanker):
         raise RecipeError(f"full retrieval needs a separable ranker, {ranker.key} reads query and document together")
     queries, docs = collection.splits[split_name].queries, collection.docs
     query_ids, doc_ids = token_ids(queries, ranker, root), token_ids(docs, ranker, root)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
+
 from stillhouse.pipeline.progress import Advance, progress_line
 from stillhouse.recipe import Recipe
 

@@ -92,7 +92,7 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
         values, key = _imported(context, path, query_rows, doc_rows)
         scores.append(values)
         keys.append(key)
-    mean = np.mean(np.stack(scores), axis=0, dtype=np.float64).astype(np.float32)
+    mean: np.ndarray = np.asarray(np.mean(np.stack(scores), axis=0, dtype=np.float64), dtype=np.float32)
     key = stable_hash([keys, collection.digest, context.candidates("train").key, depth])
     file = context.root / "teacher" / f"{key}.parquet"
     if not file.exists():
@@ -113,9 +113,7 @@ def _score(
     return values, store.key
 
 
-def _imported(
-    context: Context, path: Path, query_rows: np.ndarray, doc_rows: np.ndarray
-) -> tuple[np.ndarray, str]:
+def _imported(context: Context, path: Path, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[np.ndarray, str]:
     """Scores of the pairs from a file, which becomes a store of its own; NaN for pairs it lacks."""
     from stillhouse.scores.exchange import import_scores
 

@@ -143,8 +143,10 @@ class ShardScorer:
 
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
         first, last = self.queries.texts.id(query_rows_P[0]), self.queries.texts.id(query_rows_P[-1])
-        return f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {first} to "
-            f"{last}) ended its actor {self.attempts.max_tries} times and is set aside"
+        return (
+            f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {first} to {last}) ended "
+            f"its actor {self.attempts.max_tries} times and is set aside"
+        )
 
 
 def score_shard(
