@@ -1,4 +1,4 @@
-"""The build copies the recipes and search spaces of the checkout into the wheel; the rest is in pyproject.toml."""
+"""The build copies the recipes, search spaces and tested versions into the wheel; the rest is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class _WithShipped(build_py):
             target.mkdir(parents=True, exist_ok=True)
             for source in sorted(folder.glob("*.yaml")):
                 shutil.copy2(source, target)
+        # `stillhouse doctor` compares with the tested versions.
+        shutil.copy2("constraints.txt", Path(self.build_lib) / "stillhouse" / "shipped")
 
 
 setup(cmdclass={"build_py": _WithShipped})

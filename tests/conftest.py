@@ -12,10 +12,10 @@ import pytest
 
 from stillhouse.recipe.tree import CandidatesSpec, CollectionSpec
 
-WORDS = (
-    "river stone garden window letter engine winter market silver forest bridge candle doctor pencil island mirror "
-    "planet rocket basket copper desert feather hammer jungle kettle ladder magnet needle orange pepper quartz ribbon"
-).split()
+WORDS = """
+    river stone garden window letter engine winter market silver forest bridge candle doctor pencil island mirror
+    planet rocket basket copper desert feather hammer jungle kettle ladder magnet needle orange pepper quartz ribbon
+""".split()  # noqa: SIM905 (a list of 32 strings is harder to read)
 
 
 def write_folder(folder: Path, num_docs: int = 60, splits: dict[str, int] | None = None) -> Path:
@@ -28,7 +28,10 @@ def write_folder(folder: Path, num_docs: int = 60, splits: dict[str, int] | None
             stream.write(json.dumps({"doc_id": doc_id, "title": "", "text": text}) + "\n")
     number = 0
     for split, count in (splits or {"train": 24, "dev": 8, "test": 8}).items():
-        with (folder / f"queries.{split}.jsonl").open("w") as queries, (folder / f"qrels.{split}.tsv").open("w") as qrels:
+        with (
+            (folder / f"queries.{split}.jsonl").open("w") as queries,
+            (folder / f"qrels.{split}.tsv").open("w") as qrels,
+        ):
             for _ in range(count):
                 doc_id, text = docs[number % num_docs]
                 words = rng.sample(text.split(), 3)

@@ -33,3 +33,7 @@ class SearchError(StillhouseError):
 
 class TrackingError(StillhouseError):
     """A record that cannot be written or read."""
+
+
+class ClusterError(StillhouseError):
+    """A cluster that does not answer, or a job that cannot be sent."""

@@ -68,7 +68,8 @@ def start(job: TrainingJob, folder: Path, ranks: int = 1, pause: float = 0.0) ->
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(SCRIPT), str(folder / "job.json"), str(folder / "ckpt"), str(folder / "out"), str(pause)]
+    arguments = [folder / "job.json", folder / "ckpt", folder / "out", pause]
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     settings = {
         **os.environ,
         "PYTHONPATH": str(PLATFORM),

@@ -1,4 +1,4 @@
-"""One rank of a training, as a process of its own: python train_rank.py JOB.json CHECKPOINTS OUTPUT [seconds per report]."""
+"""One rank of a training, as a process of its own: train_rank.py JOB.json CHECKPOINTS OUTPUT [seconds per report]."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def candidates_for(spec: CandidatesSpec, collection: Collection, split_name: str
     Queries without candidates stay, with no rows, and are counted in `facts`.
     """
     key = stable_hash(_identity(spec, collection, split_name))
-    folder = Path(root) / "candidates" / key
+    folder = Path(root).absolute() / "candidates" / key
 
     def build(temporary: Path) -> dict[str, Any]:
         ranked, counts = _rank(spec, collection, split_name, Path(root))

@@ -48,7 +48,8 @@ def open_console() -> Console:
     """The console of a command; results go to stdout, so that they can be piped."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    # A pipe has no width: lines for `grep` are not broken at 80 characters.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def guard(command: Callable[[], Any], *, debug: bool = False) -> int:

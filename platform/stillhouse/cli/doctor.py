@@ -2,6 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-def doctor() -> None:
-    """To come."""
+import typer
+
+from stillhouse.cli.console import open_console
+from stillhouse.cli.options import VerboseOption
+
+if TYPE_CHECKING:
+    from stillhouse.cli import checks
+
+Look: TypeAlias = Callable[[], Iterable["checks.Check"]]
+
+
+def doctor(
+    tracking: Annotated[
+        str, typer.Option("--tracking", metavar="URI", help="The MLflow store to look at.")
+    ] = "sqlite:///.stillhouse/mlflow.db",
+    verbose: VerboseOption = False,
+) -> None:
+    """Check packages, devices, Ray, MLflow, disk, memory; name each mend.
+
+    Fails if something must be mended before stillhouse can run here.
+
+    \b
+    Examples:
+      stillhouse doctor
+      stillhouse doctor --tracking http://127.0.0.1:5000
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from stillhouse.cli import checks
+
+    looks: list[Look] = [
+        checks.python,
+        checks.packages,
+        checks.devices,
+        lambda: checks.ray_starts(verbose=verbose),
+        lambda: checks.record(tracking),
+        checks.disk,
+        checks.memory,
+    ]
+    console = open_console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("check", "state", "found", "mend"):
+        table.add_column(name, overflow="fold")
+    failed = 0
+    with console.status("looking"):
+        for look in looks:
+            for check in _found(look):
+                failed += check.state == "FAILS"
+                # As text: pip's square brackets are no markup.
+                table.add_row(*(Text(part) for part in (check.name, check.state, check.found, check.mend)))
+    console.print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _found(look: Look) -> Iterable[checks.Check]:
+    """What a check finds; a package that it cannot import is a finding too."""
+    from stillhouse.cli.checks import Check
+
+    try:
+        return list(look())
+    except ImportError as error:
+        return [Check(error.name or "import", "FAILS", " ".join(str(error).split()), "make install")]

@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
 def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,
-    of: Annotated[str, typer.Argument(metavar="[recipe|space]", help="Which schema.")] = "recipe",
+    of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe or space.")] = "recipe",
 ) -> None:
     """List recipes, spaces, rankers, losses, measures, or a JSON Schema.
 

@@ -7,6 +7,7 @@ Documents have `doc_id`, `text` and perhaps `title`, queries `query_id` and `tex
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class FolderSource:
         self._facts = facts or {}
 
     def identity(self) -> dict[str, Any]:
-        return {kind: file_digest(path) for kind, path in self.paths.items()}
+        return {kind: _digest(path) for kind, path in self.paths.items()}
 
     def facts(self) -> dict[str, Any]:
         return self._facts
@@ -86,3 +87,14 @@ def find_file(folder: Path, name: str) -> Path:
         f"{folder}: no {name} or {name}.gz" + (f"; found {', '.join(there)}" if there else "") + "; "
         "a folder holds corpus.jsonl, queries.<split>.jsonl, qrels.<split>.tsv, and FOLDER/<split> names one split"
     )
+
+
+def _digest(path: Path) -> str:
+    stat = path.stat()
+    return _known_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache
+def _known_digest(path: Path, size: int, mtime_ns: int) -> str:
+    """Read once in a process: the splits share a corpus of perhaps gigabytes."""
+    return file_digest(path)

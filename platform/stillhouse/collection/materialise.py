@@ -34,6 +34,7 @@ def materialise(spec: CollectionSpec, seed: int, root: Path) -> Collection:
     maximum is a subset of a larger one. Raises CollectionError for sources that cannot be used; what can be left out
     (judgements of unknown ids, empty queries, queries without positives) is counted in `facts` and logged.
     """
+    root = Path(root).absolute()  # workers have another working directory
     sources = {
         split: open_source(ref, split, spec.packages, root)
         for split, ref in (("train", spec.train), ("dev", spec.dev), ("test", spec.test))
@@ -46,7 +47,7 @@ def materialise(spec: CollectionSpec, seed: int, root: Path) -> Collection:
         "seed": seed if any(limits.values()) else None,
     }
     digest = stable_hash(identity)
-    path = Path(root) / "collections" / digest
+    path = root / "collections" / digest
 
     def build(folder: Path) -> dict[str, Any]:
         return {"digest": digest, **_write(folder, sources, limits, seed)}
@@ -215,6 +216,10 @@ class _TextWriter:
         self._texts: list[str] = []
 
     def add(self, text_id: str, text: str, place: str) -> None:
+        if text_id.split() != [text_id]:
+            raise CollectionError(
+                f"{place}: the id {text_id!r} is empty or has white space, at which TREC files are split; rename it"
+            )
         try:
             for part in (text_id.encode(), text.encode()):
                 self._hash.update(len(part).to_bytes(8, "little") + part)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import ir_datasets
 from ir_datasets.formats import BaseDocs, BaseQrels, BaseQueries, GenericDoc, GenericQrel, GenericQuery
@@ -20,6 +21,28 @@ def _default_folder(root: Path) -> Path:
     return pydocs.build(pydocs.PACKAGES, root)
 
 
+def _source(split: str) -> FolderSource:
+    return FolderSource(_default_folder(home().absolute()), split)
+
+
+class _Records(Iterator[Any]):
+    """An iterator that also takes `[i]` and `[i:j]`, as those of ir_datasets do."""
+
+    def __init__(self, records: Sequence[Any]) -> None:
+        self._records = records
+        self._rest = iter(records)
+
+    def __next__(self) -> Any:
+        return next(self._rest)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, key: int | slice) -> Any:
+        found = self._records[key]
+        return _Records(found) if isinstance(key, slice) else found
+
+
 class _Docs(BaseDocs):  # type: ignore[misc]
     """pydocs with the default packages, built when first read."""
 
@@ -27,15 +50,14 @@ class _Docs(BaseDocs):  # type: ignore[misc]
         """Identity of documents, queries and qrels of all splits."""
         return str(pydocs.facts(_default_folder(home().absolute()))["digest"])
 
-    def docs_iter(self) -> Iterator[GenericDoc]:
-        for _, doc in self._source("train").docs():
-            yield GenericDoc(*doc)
+    def docs_iter(self) -> _Records:
+        return _Records([GenericDoc(*doc) for _, doc in _source("train").docs()])
 
     def docs_store(self, field: str = "doc_id") -> Docstore:
-        return _Store(list(self.docs_iter()), field)
+        return _Store(self.docs_iter(), field)
 
     def docs_count(self) -> int:
-        return sum(1 for _ in self.docs_iter())
+        return len(self.docs_iter())
 
     def docs_namespace(self) -> str:
         return pydocs.NAME
@@ -43,25 +65,25 @@ class _Docs(BaseDocs):  # type: ignore[misc]
     def docs_lang(self) -> str:
         return "en"
 
-    @staticmethod
-    def _source(split: str) -> FolderSource:
-        return FolderSource(_default_folder(home().absolute()), split)
-
 
 class _Split(BaseQueries, BaseQrels):  # type: ignore[misc]
     def __init__(self, split: str) -> None:
         self._split = split
 
-    def queries_iter(self) -> Iterator[GenericQuery]:
-        for _, query in _Docs._source(self._split).queries():
-            yield GenericQuery(*query)
+    def queries_iter(self) -> _Records:
+        return _Records([GenericQuery(*query) for _, query in _source(self._split).queries()])
+
+    def queries_count(self) -> int:
+        return len(self.queries_iter())
 
     def queries_lang(self) -> str:
         return "en"
 
-    def qrels_iter(self) -> Iterator[GenericQrel]:
-        for _, qrel in _Docs._source(self._split).qrels():
-            yield GenericQrel(*qrel)
+    def qrels_iter(self) -> _Records:
+        return _Records([GenericQrel(*qrel) for _, qrel in _source(self._split).qrels()])
+
+    def qrels_count(self) -> int:
+        return len(self.qrels_iter())
 
     def qrels_defs(self) -> dict[int, str]:
         return {1: "the rest of the docstring that the query is the summary of"}
@@ -70,7 +92,7 @@ class _Split(BaseQueries, BaseQrels):  # type: ignore[misc]
 class _Store(Docstore):  # type: ignore[misc]
     """Documents by id, in memory: a pydocs is a few MB, and no pickle is written."""
 
-    def __init__(self, docs: list[GenericDoc], field: str) -> None:
+    def __init__(self, docs: Iterable[GenericDoc], field: str) -> None:
         super().__init__(GenericDoc, field)
         self._docs = {getattr(doc, field): doc for doc in docs}
 

@@ -17,7 +17,8 @@ _BATCH = 1024
 class Tokeniser(Protocol):
     """The part of a ranker that reads text."""
 
-    tokenizer_digest: str
+    @property
+    def tokenizer_digest(self) -> str: ...
 
     def tokenise(self, texts: list[str]) -> list[list[int]]: ...
 
@@ -55,7 +56,7 @@ class TokenIds:
 
 def token_ids(texts: Texts, ranker: Tokeniser, root: Path) -> TokenIds:
     """The ids of all texts under a ranker's tokenizer, below `root/tokens/<key>/`."""
-    path = Path(root) / "tokens" / stable_hash([texts.digest, ranker.tokenizer_digest])
+    path = Path(root).absolute() / "tokens" / stable_hash([texts.digest, ranker.tokenizer_digest])
 
     def build(folder: Path) -> dict[str, Any]:
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)

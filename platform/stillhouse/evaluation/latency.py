@@ -32,18 +32,19 @@ def latency(ranker: Ranker, query: str, docs: Sequence[str], repeats: int = 20, 
     """Time one query against its documents (Hofstaetter et al., Table 1: median, documents cached where possible)."""
     import torch
 
+    from stillhouse.rankers.separable import SeparableRanker
+
     queries, documents = ranker.tokenise([query]), [ranker.tokenise(list(docs))]
     median, p95 = _time(lambda: ranker.score_tokens(queries, documents), repeats, warmup)
     cached_median, cached_p95 = None, None
-    device = next(ranker.parameters()).device
-    if ranker.separable:
-        with torch.inference_mode():
+    if isinstance(ranker, SeparableRanker):
+        with ranker.inference():
             doc_reps = ranker.encode_docs(documents[0])
             # .cpu() waits for the device, as score_tokens does.
             cached_median, cached_p95 = _time(
                 lambda: ranker.interact(ranker.encode_queries(queries), doc_reps).cpu(), repeats, warmup
             )
-    return Latency(median, p95, cached_median, cached_p95, len(docs), torch.get_num_threads(), str(device))
+    return Latency(median, p95, cached_median, cached_p95, len(docs), torch.get_num_threads(), str(ranker.device))
 
 
 def _time(call: Callable[[], object], repeats: int, warmup: int) -> tuple[float, float]:

@@ -29,6 +29,20 @@ def parse_measures(names: Sequence[str]) -> dict[str, Any]:
     return {name: _parse(name) for name in names}
 
 
+def known_measures() -> list[tuple[str, str]]:
+    """Families of measures that can be computed here, with their parameters and a line about each."""
+    providers = [provider for provider in ir_measures.DefaultPipeline.providers if provider.is_available()]
+    computable = {measure.NAME for provider in providers for measure in provider.SUPPORTED_MEASURES}
+    found = {}
+    for measure in ir_measures.measures.registry.values():
+        if measure.NAME in computable:
+            about = " ".join((measure.__doc__ or "").split()).partition(". ")[0].rstrip(".")
+            parameters = ", ".join(name for name in measure.SUPPORTED_PARAMS if name != "cutoff")
+            cutoff = "[@k]" if "cutoff" in measure.SUPPORTED_PARAMS else ""
+            found[f"{measure.NAME}{f'({parameters})' if parameters else ''}{cutoff}"] = about
+    return sorted(found.items())
+
+
 def per_query(run: Run, qrels: Qrels, measures: Sequence[str]) -> PerQuery:
     """Values of a run for every query of the qrels, in their order; a query without results counts 0.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stillhouse.artifacts import atomic_file, write_json
 from stillhouse.errors import CollectionError
 from stillhouse.evaluation.measures import PerQuery, means
+from stillhouse.evaluation.per_query import write_per_query
 from stillhouse.evaluation.significance import Comparison, GapClosed, compare, gap_closed, with_holm
 from stillhouse.evaluation.table import markdown
 
@@ -92,11 +93,12 @@ def result_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write `results.json` and `results.md` into `folder`."""
+    """Write `results.json`, `results.md` and `per_query.parquet` into `folder`."""
     content = {"rows": result_rows(report), "gap_closed": _gap(report), "alpha": report.alpha, **report.facts}
     write_json(folder / "results.json", _finite(content))
     with atomic_file(folder / "results.md") as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
+    write_per_query(folder / "per_query.parquet", report.systems)
 
 
 def _values_of(measure: str, systems: Sequence[SystemResult]) -> dict[str, dict[str, float]]:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stillhouse.collection.tokens import token_ids
 from stillhouse.errors import TrainingError
 from stillhouse.records import Run
 
 if TYPE_CHECKING:
     from stillhouse.candidates import Candidates
-    from stillhouse.collection import Collection
-    from stillhouse.rankers.base import Ranker
+    from stillhouse.collection import Collection, TokenIds
+    from stillhouse.rankers import Ranker
 
 Progress = Callable[[int, int], None]
 """Called with (queries done, queries in all)."""
 
-QUERIES_PER_CHUNK = 64
-"""Scored together, so that the ranker can sort many documents by length: short batches pad little."""
+Chunk = list[tuple[int, np.ndarray]]
+"""Queries scored together: query row and its document rows, best candidate first."""
+
+# Many pairs in one call let a ranker sort by length, so that batches pad little. A separable one also encodes a
+# document that several queries share only once; it works through so many in seconds.
+PAIRS_PER_CHUNK = 1024
+PAIRS_PER_SEPARABLE_CHUNK = 8192
 
 
 def rerank(
@@ -37,39 +42,63 @@ def rerank(
 ) -> Run:
     """The run of a ranker over the first `depth` candidates of each query (all of the split, or `query_rows`).
 
-    A query without candidates is left out of the run. `root` is where materialised token ids live.
+    A query without candidates is left out of the run. `root` is where materialised token ids live. Afterwards
+    `ranker.truncation` counts the texts of all pairs.
     """
-    split = collection.splits[split_name]
-    query_tokens = token_ids(split.queries, ranker, root)
-    doc_tokens = token_ids(collection.docs, ranker, root)
-    all_rows = list(range(len(split.queries)) if query_rows is None else query_rows)
+    from stillhouse.collection import token_ids
+
+    queries = collection.splits[split_name].queries
+    query_ids, doc_ids = token_ids(queries, ranker, root), token_ids(collection.docs, ranker, root)
+    rows = list(range(len(queries)) if query_rows is None else query_rows)
     run: Run = {}
-    for start, rows in _chunks(all_rows):
-        docs = {row: candidates.rows(row)[:depth] for row in rows}
-        rows = [row for row in rows if len(docs[row])]
-        if rows:
-            scores_QK = ranker.score_tokens(
-                [query_tokens[row] for row in rows], [[doc_tokens[doc] for doc in docs[row]] for row in rows]
-            )
-            for row, scores_K in zip(rows, scores_QK, strict=True):
-                query_id = split.queries.ids[row]
-                run[query_id] = _named(collection.docs.ids, docs[row], scores_K, query_id)
+    texts = truncated = done = 0
+    for chunk in chunks(candidates, rows, depth, ranker.separable):
+        run |= named_scores(collection, split_name, chunk, score_chunk(ranker, query_ids, doc_ids, chunk))
+        texts += ranker.truncation.texts
+        truncated += ranker.truncation.truncated
+        done += len(chunk)
         if progress is not None:
-            progress(min(start + QUERIES_PER_CHUNK, len(all_rows)), len(all_rows))
+            progress(done, len(rows))
+    ranker.truncation = replace(ranker.truncation, texts=texts, truncated=truncated)
     return run
 
 
-def _chunks(rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    for start in range(0, len(rows), QUERIES_PER_CHUNK):
-        yield start, list(rows[start : start + QUERIES_PER_CHUNK])
+def chunks(candidates: Candidates, query_rows: Sequence[int], depth: int, separable: bool) -> Iterator[Chunk]:
+    """Queries in their order, in chunks of about equal numbers of pairs; a query is never split."""
+    limit = PAIRS_PER_SEPARABLE_CHUNK if separable else PAIRS_PER_CHUNK
+    chunk: Chunk = []
+    pairs = 0
+    for row in query_rows:
+        docs = candidates.rows(row)[:depth]
+        if chunk and pairs + len(docs) > limit:
+            yield chunk
+            chunk, pairs = [], 0
+        chunk.append((row, docs))
+        pairs += len(docs)
+    if chunk:
+        yield chunk
 
 
-def _named(ids: Sequence[str], doc_rows_K: np.ndarray, scores_K: np.ndarray, query_id: str) -> dict[str, float]:
-    """Scores by document id; the padding behind the query's own documents is cut off."""
-    scores_K = scores_K[: len(doc_rows_K)]
-    if not np.isfinite(scores_K).all():
-        bad = ids[doc_rows_K[int(np.argmin(np.isfinite(scores_K)))]]
-        raise TrainingError(
-            f"query {query_id}, document {bad}: the ranker's score is not finite; its weights are broken"
-        )
-    return {ids[doc]: float(score) for doc, score in zip(doc_rows_K, scores_K, strict=True)}
+def score_chunk(ranker: Ranker, query_ids: TokenIds, doc_ids: TokenIds, chunk: Chunk) -> list[np.ndarray]:
+    """Scores of each query's documents, float32 [K] each: a pure function of the chunk, wherever it runs."""
+    scores_QK = ranker.score_tokens(
+        [query_ids[row] for row, _ in chunk], [[doc_ids[doc] for doc in docs.tolist()] for _, docs in chunk]
+    )
+    return [scores_K[: len(docs)] for (_, docs), scores_K in zip(chunk, scores_QK, strict=True)]
+
+
+def named_scores(collection: Collection, split_name: str, chunk: Chunk, scores: Sequence[np.ndarray]) -> Run:
+    """The scores of a chunk by ids; queries without documents are left out."""
+    query_names, doc_names = collection.splits[split_name].queries.ids, collection.docs.ids
+    run: Run = {}
+    for (row, docs_K), scores_K in zip(chunk, scores, strict=True):
+        finite_K = np.isfinite(scores_K)
+        if not finite_K.all():
+            bad = doc_names[int(docs_K[np.argmin(finite_K)])]
+            raise TrainingError(
+                f"query {query_names[row]}, document {bad}: the ranker's score is not finite; its weights are broken"
+            )
+        if len(docs_K):
+            pairs = zip(docs_K.tolist(), scores_K.tolist(), strict=True)
+            run[query_names[row]] = {doc_names[doc]: score for doc, score in pairs}
+    return run

@@ -11,56 +11,69 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stillhouse.evaluation.report import Report, SystemResult
-    from stillhouse.evaluation.significance import Comparison
 
 
 def markdown(report: Report) -> str:
-    """The table with its legend, as GitHub shows it."""
-    header, rows = cells(report)
-    lines = [_row(header), _row(["---"] + ["---:"] * (len(header) - 1)), *(_row(row) for row in rows)]
-    return "\n".join([*lines, "", *(f"{line}  " for line in legend(report))]) + "\n"
+    """The table of systems, the table of comparisons and the legend, as GitHub shows them."""
+    lines: list[str] = []
+    for header, rows in (cells(report), comparison_cells(report)):
+        if rows:
+            rule = ["---"] + ["---:"] * (len(header) - 1)
+            lines += [_row(header), _row(rule), *(_row(row) for row in rows), ""]
+    return "\n".join([*lines, *(f"{line}  " for line in legend(report))]) + "\n"
 
 
-def console_table(report: Report) -> Table:
-    """The table for `rich.print`."""
+def console_tables(report: Report) -> list[Table]:
+    """The same tables for the console."""
     from rich.table import Table
 
-    header, rows = cells(report)
-    table = Table(title=f"{report.systems[0].split}: {_queries(report.systems[0])} queries")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    titles = (f"{report.systems[0].split}: {_queries(report.systems[0])} queries", "Paired comparisons")
+    tables = []
+    for title, (header, rows) in zip(titles, (cells(report), comparison_cells(report)), strict=True):
+        if not rows:
+            continue
+        table = Table(title=title)
+        for index, name in enumerate(header):
+            table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        tables.append(table)
+    return tables
 
 
 def cells(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: measures, latency, and one column per reference system."""
+    """Header and rows of the table of systems: measures and latency."""
     measures = list(report.systems[0].per_query)
-    tests = {(test.a, test.b, test.measure): test for test in report.comparisons}
-    references = [
-        (system.name, measure)
-        for measure in dict.fromkeys(test.measure for test in report.comparisons)
-        for system in report.systems
-        if any(test.b == system.name and test.measure == measure for test in report.comparisons)
-    ]
-    several = len({measure for _, measure in references}) > 1
-    headings = [f"{measure} vs {name}" if several else f"vs {name}" for name, measure in references]
-    header = ["ranker", *measures, "ms", "ms cached", *headings]
     rows = []
     for system in report.systems:
-        values = means(system.per_query)
-        latency = system.latency
+        values, latency = means(system.per_query), system.latency
+        times = (latency.median_ms, latency.cached_median_ms) if latency else (None, None)
         rows.append(
             [
                 system.name,
                 *(f"{values[measure]:.4f}" if measure in values else "-" for measure in measures),
-                _ms(latency.median_ms if latency else None),
-                _ms(latency.cached_median_ms if latency else None),
-                *(_test(tests.get((system.name, name, measure)), report.alpha) for name, measure in references),
+                *map(_ms, times),
             ]
         )
-    return header, rows
+    return ["ranker", *measures, "ms", "ms cached"], rows
+
+
+def comparison_cells(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of comparisons: difference with its interval, p before and after correction."""
+    rows = [
+        [
+            f"{test.a} - {test.b}",
+            test.measure,
+            f"{test.difference:+.4f}",
+            f"{test.ci_low:+.4f} to {test.ci_high:+.4f}",
+            _p(test.p),
+            _p(test.p_holm) + ("*" if test.p_holm < report.alpha else ""),
+            f"{test.wins} / {test.ties} / {test.losses}",
+        ]
+        for test in report.comparisons
+    ]
+    level = f"{100 * (1 - report.alpha):g} % interval"
+    return ["difference", "measure", "mean", level, "p", "p Holm", "wins / ties / losses"], rows
 
 
 def legend(report: Report) -> list[str]:
@@ -75,12 +88,10 @@ def legend(report: Report) -> list[str]:
             "computed before."
         )
     if report.comparisons:
-        measures = ", ".join(dict.fromkeys(test.measure for test in report.comparisons))
         count = len(report.comparisons)
         lines.append(
-            f"vs: difference in {measures} over {report.comparisons[0].queries} queries "
-            f"(p of the two-sided paired t-test, Holm-corrected over {count} "
-            f"comparison{'s' * (count != 1)}); * p < {report.alpha:g}."
+            f"Comparisons: {report.comparisons[0].queries} queries, two-sided paired t-test, bootstrap interval; Holm's "
+            f"correction over {count} comparison{'s' * (count != 1)}; * p < {report.alpha:g}."
         )
     if report.gap is not None:
         lines.append(gap_line(report))
@@ -102,11 +113,8 @@ def gap_line(report: Report) -> str:
     return f"{ratio} = {report.gap.ratio:.2f}, {level} interval {report.gap.ci_low:.2f} to {report.gap.ci_high:.2f}."
 
 
-def _test(comparison: Comparison | None, alpha: float) -> str:
-    if comparison is None:
-        return ""
-    p = "<0.001" if comparison.p_holm < 0.001 else f"{comparison.p_holm:.3f}"
-    return f"{comparison.difference:+.4f} ({p}){'*' if comparison.p_holm < alpha else ''}"
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _ms(value: float | None) -> str:

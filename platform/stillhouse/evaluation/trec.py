@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,6 @@ import numpy as np
 from stillhouse.artifacts import atomic_file
 from stillhouse.errors import CollectionError
 from stillhouse.records import Run
-
-_EXPECTED = "expected six columns: query Q0 document rank score tag"
 
 
 def ranked(scores: Mapping[str, float]) -> list[str]:
@@ -28,23 +25,21 @@ def ranked(scores: Mapping[str, float]) -> list[str]:
 
 def read_run(path: Path) -> Run:
     """A run file as query_id -> doc_id -> score; CollectionError names file, line and what was expected."""
+    from stillhouse.candidates.run_file import read_run as read_rows  # here: it brings the BM25 library with it
+
     run: Run = {}
-    for number, line in _lines(path):
-        parts = line.split()
-        if not parts:
-            continue
-        place = f"{path}, line {number}"
-        if len(parts) != 6:
-            raise CollectionError(f"{place}: {len(parts)} columns; {_EXPECTED}")
-        query_id, _, doc_id, _, score, _ = parts
-        documents = run.setdefault(query_id, {})
-        if doc_id in documents:
-            raise CollectionError(
-                f"{place}: document {doc_id} stands twice for query {query_id}; keep one line for each pair"
-            )
-        documents[doc_id] = _score(score, place)
+    try:
+        for place, row in read_rows(path):
+            documents = run.setdefault(row.query_id, {})
+            if row.doc_id in documents:
+                raise CollectionError(
+                    f"{place}: document {row.doc_id} stands twice for query {row.query_id}; keep one line for each pair"
+                )
+            documents[row.doc_id] = row.score
+    except OSError as error:
+        raise CollectionError(f"{path}: cannot be read: {error.strerror}") from None
     if not run:
-        raise CollectionError(f"{path}: an empty run; {_EXPECTED}")
+        raise CollectionError(f"{path}: an empty run; expected lines of query Q0 document rank score tag")
     return run
 
 
@@ -77,28 +72,3 @@ def _write_lines(stream: io.BufferedWriter | gzip.GzipFile, path: Path, run: Run
 def _check_field(path: Path, what: str, value: str) -> None:
     if value.split() != [value]:
         raise CollectionError(f"{path}: {what} {value!r} cannot stand in a TREC run: it is empty or holds white space")
-
-
-def _score(text: str, place: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        raise CollectionError(f"{place}: score {text!r} is not a number; {_EXPECTED}") from None
-    if not math.isfinite(score):
-        raise CollectionError(f"{place}: score {text} is not finite; a run needs a number for each document")
-    return score
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a text file, unpacked where it ends in `.gz`."""
-    number = 0
-    try:
-        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
-            for number, line in enumerate(stream, start=1):
-                yield number, line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CollectionError(f"{path}, line {number}: not UTF-8 at byte {error.start} of the line") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CollectionError(f"{path}, after line {number}: not a whole gzip file: {error}") from None
-    except OSError as error:
-        raise CollectionError(f"{path}: cannot be read: {error.strerror}") from None

@@ -16,6 +16,9 @@ from stillhouse.losses.masking import clean
 PerQuery = tuple[Tensor, Tensor]
 """Value and weight, both [Q]."""
 
+SCALES = ("logit", "probability", "grade", "order")
+"""What the scores of a teacher can be."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -63,7 +66,9 @@ class Loss:
         return (value_Q * weight_Q).sum() / torch.where(total > 0, total, 1.0)
 
     def check_scale(self, scale: str) -> None:
-        """Raise RecipeError if teacher scores of this scale (`logit`, `probability`, `grade`, `order`) are no use."""
+        """Raise RecipeError if teacher scores of this scale (one of SCALES) are no use."""
+        if scale not in SCALES:
+            raise RecipeError(f"teacher scale {scale!r} is not one of {', '.join(SCALES)}")
         if self.needs_magnitudes and scale == "order":
             raise RecipeError(
                 f"loss {self.name!r} reads how far apart teacher scores are, but this teacher gives only an order; "

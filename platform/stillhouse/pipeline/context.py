@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from stillhouse.pipeline.progress import Advance, progress_line
 from stillhouse.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -47,21 +39,11 @@ class Context:
     _candidates: dict[str, Candidates] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[float, float, str], None]]:
+    def step(self, name: str) -> Iterator[Advance]:
         """A timed step with a progress line; yields `advance(done, total, note)`."""
         started = time.perf_counter()
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(name, total=None, note="")
-            yield lambda done, total, note="": progress.update(task, completed=done, total=total, note=note)
+        with progress_line(self.console, name) as advance:
+            yield advance
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         self.console.print(f"[green]done[/] {name} [dim]{self.seconds[name]:.1f} s[/]", highlight=False)
 

@@ -1,4 +1,4 @@
-"""The comparison at the end: every system on test, latency, tests, the report, and the rankers under the output folder."""
+"""The comparison at the end: every system on test, latency, tests, the report, the rankers under the output folder."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from stillhouse.evaluation.report import Report
-from stillhouse.evaluation.table import console_table, legend
+from stillhouse.evaluation.table import console_tables, legend
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.final import System, card_text, compare_systems, save_models, write_record
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
@@ -108,7 +108,8 @@ def compare(context: Context, teacher: Teacher, students: dict[str, Model]) -> R
 def show(context: Context, report: Report) -> None:
     """The table, the time of every step, and where things are."""
     console, output = context.console, context.output
-    console.print(console_table(report))
+    for table in console_tables(report):
+        console.print(table)
     for line in legend(report):
         console.print(line, highlight=False, markup=False)
     total = sum(context.seconds.values())

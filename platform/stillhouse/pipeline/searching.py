@@ -14,6 +14,10 @@ from stillhouse.recipe import Recipe, override
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import in_trial, worker_cpus
 
+WORKERS = "scale.num_workers"
+WAITING_CPU = 0.01
+"""Share that a trial takes whose work is done by workers of its own."""
+
 
 @dataclass(frozen=True)
 class StudentObjective:
@@ -71,15 +75,21 @@ def search_student(
             tracker=tracker,
             parent_run=parent,
             resume=resume,
-            placement=lambda: placement(trial_recipe, context.ray()),
+            placement=lambda: placement(trial_recipe, context.ray(), mixed=WORKERS in space.space),
             metric_budget=rungs,
             progress=progress,
+            context={"training": template.key},
         )
     return override(recipe, study.best.values), study
 
 
-def placement(recipe: Recipe, cluster: dict[str, float]) -> tuple[dict[str, float], int]:
-    """What one trial takes in Tune, and how many fit: resources and the number of trials at a time."""
+def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) -> tuple[dict[str, float], int]:
+    """What one trial takes in Tune, and how many fit: resources and the number of trials at a time.
+
+    `mixed`: the number of workers is searched too; then one trial at a time has the cluster to itself.
+    """
+    if mixed:
+        return {"CPU": WAITING_CPU}, 1
     scale = recipe.scale
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     per_worker = worker_cpus(scale, cpus)
@@ -88,7 +98,7 @@ def placement(recipe: Recipe, cluster: dict[str, float]) -> tuple[dict[str, floa
         fits = int(cpus / per_worker)
     else:
         # The trial only waits; its workers take the resources.
-        resources = {"CPU": 0.01}
+        resources = {"CPU": WAITING_CPU}
         fits = int((cpus - 0.05) / (per_worker * scale.num_workers))
     if scale.gpus_per_worker:
         fits = min(fits, int(gpus / (scale.gpus_per_worker * scale.num_workers)))

@@ -77,8 +77,6 @@ def scoring_depth(stages: dict[str, StageSpec], candidates_depth: int) -> int:
 
 def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
     """Teacher scores of every training pair a group may hold; only pairs no store knows are scored."""
-    from stillhouse.scores.exchange import read_score_file
-
     collection = context.collection
     split = collection.splits["train"]
     depth = scoring_depth(context.recipe.stages, context.recipe.candidates.depth)
@@ -91,10 +89,10 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
         scores.append(values)
         keys.append(key)
     for path in teacher.files.values():
-        values = read_score_file(path, collection, "train", query_rows, doc_rows)
+        values, key = _imported(context, path, query_rows, doc_rows)
         scores.append(values)
-        keys.append(stable_hash([path.name, values.tobytes().hex()]))
-    mean = np.mean(np.stack(scores), axis=0, dtype=np.float64).astype(np.float32)
+        keys.append(key)
+    mean: np.ndarray = np.asarray(np.mean(np.stack(scores), axis=0, dtype=np.float64), dtype=np.float32)
     key = stable_hash([keys, collection.digest, context.candidates("train").key, depth])
     file = context.root / "teacher" / f"{key}.parquet"
     if not file.exists():
@@ -107,15 +105,28 @@ def _score(
 ) -> tuple[np.ndarray, str]:
     """Scores of the pairs by one teacher, and the key of its store; what the store lacks is scored first."""
     store = teacher_store(context, model)
-    collection = context.collection
-    queries, docs = collection.splits["train"].queries.hashes, collection.docs.hashes
-    query_hashes = [queries[row] for row in query_rows.tolist()]
-    doc_hashes = [docs[row] for row in doc_rows.tolist()]
-    values = store.lookup(query_hashes, doc_hashes)
+    hashes = _hashes(context, query_rows, doc_rows)
+    values = store.lookup(*hashes)
     if np.isnan(values).any():
         _fill(context, name, store, model, pa.table({"query_row": query_rows, "doc_row": doc_rows}))
-        values = store.lookup(query_hashes, doc_hashes)
+        values = store.lookup(*hashes)
     return values, store.key
+
+
+def _imported(context: Context, path: Path, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[np.ndarray, str]:
+    """Scores of the pairs from a file, which becomes a store of its own; NaN for pairs it lacks."""
+    from stillhouse.scores.exchange import import_scores
+
+    root = Path(context.recipe.store.path).absolute()
+    store = import_scores(path, root, context.collection).store
+    values = store.lookup(*_hashes(context, query_rows, doc_rows))
+    context.note(f"{path}: {int((~np.isnan(values)).sum()):,} of {len(values):,} training pairs have a score")
+    return values, store.key
+
+
+def _hashes(context: Context, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[list[str], list[str]]:
+    queries, docs = context.collection.splits["train"].queries.hashes, context.collection.docs.hashes
+    return [queries[row] for row in query_rows.tolist()], [docs[row] for row in doc_rows.tolist()]
 
 
 def teacher_store(context: Context, model: Model) -> ScoreStore:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -21,7 +19,11 @@ from stillhouse.rankers import load_ranker
 from stillhouse.rankers.base import Ranker
 from stillhouse.records import SCORE_SCHEMA
 from stillhouse.scores.attempts import Attempts
+from stillhouse.scores.identity import Device
 from stillhouse.scores.store import ScoreStore
+
+TOKEN_BUDGET: dict[Device, int] = {"cpu": 8192, "cuda": 65536}
+"""Padded tokens of one forward pass; fixed per device, since the last bits follow it."""
 
 
 class Outcome(TypedDict):
@@ -63,7 +65,7 @@ class ShardScorer:
         collection_path: str,
         split_name: str,
         dtype: str,
-        device: str,
+        device: Device,
         threads: int,
         job: str,
         max_tries: int,
@@ -72,14 +74,13 @@ class ShardScorer:
         self.store = ScoreStore.open(Path(store_path))
         self.attempts = Attempts(self.store.path, job, max_tries)
         ranker = load_ranker(ranker_path)
-        self.ranker: Ranker = ranker.to(device).eval()
-        self.device, self.dtype = device, getattr(torch, dtype)
+        self.ranker: Ranker = ranker.for_scoring(getattr(torch, dtype)).to(device)
+        self.token_budget = TOKEN_BUDGET[device]
         collection = open_collection(Path(collection_path))
         root = Path(collection_path).parent.parent
         queries, docs = collection.splits[split_name].queries, collection.docs
         self.queries = Side(queries, token_ids(queries, ranker, root), ranker.spec.query_max_length)
         self.docs = Side(docs, token_ids(docs, ranker, root), ranker.spec.doc_max_length)
-        self.name = f"{os.uname().nodename}:{os.getpid()}"
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Score one shard (a `plan.Shard` as plain values) and write its file."""
@@ -89,7 +90,7 @@ class ShardScorer:
         start = time.perf_counter()
         outcome = Outcome(
             partition=partition, generation=generation, scored=0, reused=0, duplicated=0, truncated=0, tokens=0,
-            seconds=0.0, actor=self.name, error="", fatal=False,
+            seconds=0.0, actor=self.attempts.worker, error="", fatal=False,
         )  # fmt: skip
         if self.store.has(partition, generation):
             outcome["reused"] = len(query_rows_P)
@@ -102,8 +103,9 @@ class ShardScorer:
             outcome["error"], outcome["fatal"] = f"{self.store.path}: cannot be written: {error.strerror}", True
             return outcome
         try:
-            with self._autocast():
-                table = score_pairs_of_shard(self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P)
+            table = score_shard(
+                self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P, token_budget=self.token_budget
+            )
         except StoreError as error:
             outcome["error"] = str(error)
             return outcome
@@ -121,9 +123,6 @@ class ShardScorer:
         outcome["seconds"] = time.perf_counter() - start
         return outcome
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype != torch.float32)
-
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
         ids = self.queries.texts.ids
         return (
@@ -132,8 +131,8 @@ class ShardScorer:
         )
 
 
-def score_pairs_of_shard(
-    ranker: Ranker, queries: Side, docs: Side, query_rows_P: np.ndarray, doc_rows_P: np.ndarray
+def score_shard(
+    ranker: Ranker, queries: Side, docs: Side, query_rows_P: np.ndarray, doc_rows_P: np.ndarray, *, token_budget: int
 ) -> pa.Table:
     """Rows of SCORE_SCHEMA for the pairs, in their order; the batches depend on the pairs alone.
 
@@ -143,7 +142,7 @@ def score_pairs_of_shard(
     runs = list(_runs(query_rows_P))
     query_ids = [queries.ids[query_rows_P[start]] for start, _ in runs]
     doc_ids = [[docs.ids[row] for row in doc_rows_P[start:stop]] for start, stop in runs]
-    score_QK = ranker.score_tokens(query_ids, doc_ids)
+    score_QK = ranker.score_tokens(query_ids, doc_ids, token_budget=token_budget)
     for number, (start, stop) in enumerate(runs):
         score_P[start:stop] = score_QK[number, : stop - start]
     if not np.isfinite(score_P).all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -12,6 +14,8 @@ class Attempts:
     """Tries of one job's shards; another job, also the same command again, counts from zero."""
 
     def __init__(self, store_path: Path, job: str, max_tries: int) -> None:
+        self.worker = f"{platform.node()}:{os.getpid()}"
+        """Stands in the file of each try, so that a person can see who died."""
         self.folder = store_path / FOLDER / job
         self.max_tries = max_tries
 
@@ -21,7 +25,7 @@ class Attempts:
         tries = len(list(self.folder.glob(f"{generation}.*")))
         if tries >= self.max_tries:
             return False
-        (self.folder / f"{generation}.{tries + 1}").touch()
+        (self.folder / f"{generation}.{tries + 1}").write_text(self.worker)
         return True
 
     def end(self, generation: str) -> None:

@@ -60,7 +60,7 @@ def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
     Ranges instead of remainders keep the partitions in the order of the keys, so that walking them is walking
     the sorted store, whatever their number.
     """
-    digits = keys.view(np.uint8).reshape(len(keys), -1)[:, :8].astype(np.int64)
+    digits = keys.view(np.uint8).reshape(len(keys), KEY.itemsize)[:, :8].astype(np.int64)
     nibbles = np.where(digits >= ord("a"), digits - ord("a") + 10, digits - ord("0"))
     head = nibbles @ (16 ** np.arange(7, -1, -1, dtype=np.int64))
     return np.asarray(head * partitions >> 32)

@@ -28,7 +28,7 @@ from stillhouse.scores.placement import Placement, place, scoring_device
 from stillhouse.scores.plan import Plan, Shard, make_plan
 from stillhouse.scores.store import ScoreStore
 
-PAIRS_PER_SHARD: dict[Device, int] = {"cpu": 2048, "cuda": 65536}
+PAIRS_PER_SHARD: dict[Device, int] = {"cpu": 2048, "cuda": 32768}
 """Half a minute of work for a small teacher. Fixed per device, since the batches, and so the last bits, follow it."""
 NO_PROGRESS_S = 3600.0
 """A pipeline in which no shard starts or ends for this long is stopped."""

@@ -40,6 +40,10 @@ class Recorder:
         self.progress = progress
         self._started: dict[int, float] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its searcher, and this with it; consoles and clients hold locks, and nobody reads that copy.
+        return {}
+
     def start(self, trial: Trial) -> None:
         """Open the trial's run, with the recipe it stands for."""
         self._started[trial.number] = time.monotonic()

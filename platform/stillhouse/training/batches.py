@@ -14,7 +14,8 @@ from stillhouse.records import Group
 from stillhouse.training import ranks
 
 if TYPE_CHECKING:
-    from stillhouse.rankers.base import Batch, Ranker
+    from stillhouse.rankers.base import Ranker
+    from stillhouse.rankers.batching import Batch
 
 # Pairs per padded piece of a forward: small pieces waste less padding, large ones keep a GPU busy.
 PAIRS_PER_CHUNK = {"cpu": 32, "cuda": 256}

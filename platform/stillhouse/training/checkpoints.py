@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
@@ -44,7 +44,8 @@ Weights = dict[str, Any]
 def copy_weights(ranker: Ranker) -> Weights:
     """This rank's part of the trained weights, copied."""
     trained = {name for name, parameter in ranker.named_parameters() if parameter.requires_grad}
-    return {name: value.detach().clone() for name, value in get_model_state_dict(ranker).items() if name in trained}
+    state: Weights = dict(get_model_state_dict(ranker))
+    return {name: value.detach().clone() for name, value in state.items() if name in trained}
 
 
 def restore_weights(ranker: Ranker, weights: Weights) -> None:
@@ -61,7 +62,7 @@ def save(folder: Path, ranker: Ranker, optimizer: torch.optim.Optimizer, best: W
         temporary.mkdir(parents=True)
     ranks.barrier()
     state = {"model": copy_weights(ranker), "optimizer": get_optimizer_state_dict(ranker, optimizer), "best": best}
-    dcp.save(state, checkpoint_id=temporary, no_dist=ranks.world_size() == 1)
+    state_dict_saver.save(state, checkpoint_id=temporary, no_dist=ranks.world_size() == 1)
     ranks.barrier()
     if ranks.rank() == 0:
         write_json(temporary / _MARK, asdict(progress))
@@ -88,7 +89,7 @@ def load(path: Path, ranker: Ranker, optimizer: torch.optim.Optimizer) -> Weight
         "optimizer": get_optimizer_state_dict(ranker, optimizer),
         "best": copy_weights(ranker),
     }
-    dcp.load(state, checkpoint_id=path, no_dist=ranks.world_size() == 1)
+    state_dict_loader.load(state, checkpoint_id=path, no_dist=ranks.world_size() == 1)
     restore_weights(ranker, state["model"])
     set_optimizer_state_dict(ranker, optimizer, optim_state_dict=state["optimizer"])
     return dict(state["best"])

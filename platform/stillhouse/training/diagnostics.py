@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from stillhouse.errors import TrainingError
 from stillhouse.losses import LOSSES
 from stillhouse.losses.masking import clean, positive_negative_pairs, positives_negatives, preferred_pairs
 from stillhouse.losses.softmax import probabilities
@@ -29,7 +28,7 @@ def diagnose(student_QK: Tensor, teacher_QK: Tensor, label_QK: Tensor, mask_QK: 
     """Sum and count of each number below, at temperature 1; arguments as for a loss. One transfer from the device.
 
     - `ce`, `kl`: cross-entropy and KL divergence from the teacher, per query with two scored documents; no T^2.
-    - `teacher_accuracy`: pairs of a scored positive and negative that the teacher orders so; a tie is not.
+    - `teacher_pairwise_accuracy`: pairs of a scored positive and negative that the teacher orders so; a tie is not.
     - `positive_score`, `negative_score`: student score per document (Hofstaetter et al. 2020, Fig. 1).
     - `score_range`: highest minus lowest student score, per query with two documents.
     - `normalised_margin`: mean positive minus mean negative score over that range, per query with both and a range
@@ -40,8 +39,12 @@ def diagnose(student_QK: Tensor, teacher_QK: Tensor, label_QK: Tensor, mask_QK: 
     of_teacher = clean(student_QK, teacher_QK, label_QK, mask_QK, scored=True)
     found = {name: LOSSES[loss](*of_teacher) for name, loss in (("ce", "softmax_ce"), ("kl", "kl"))}
     found |= _teacher(*of_teacher[1:])
-    found |= _student(*clean(student_QK, teacher_QK, label_QK, mask_QK, scored=False))
-    sums = torch.stack([torch.stack([values.sum(), counts.sum()]).double() for values, counts in found.values()])
+    of_all = clean(student_QK, teacher_QK, label_QK, mask_QK, scored=False)
+    found |= _student(of_all[0], *of_all[2:])
+    dtype = of_all[0].dtype
+    sums = torch.stack(
+        [torch.stack([values.sum().to(dtype), counts.sum().to(dtype)]) for values, counts in found.values()]
+    )
     return {name: (total, count) for name, (total, count) in zip(found, sums.tolist(), strict=True)}
 
 
@@ -57,12 +60,10 @@ def merge(parts: Iterable[Mapping[str, tuple[float, float]]]) -> Sums:
 
 def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Sum over count; a name that nothing was counted for is left out."""
-    if negative := [name for name, (_, count) in sums.items() if count < 0]:
-        raise TrainingError(f"diagnostics: negative count of {', '.join(negative)}; merge sums, not means")
     return {name: total / count for name, (total, count) in sums.items() if count > 0}
 
 
-def warnings(mean: Mapping[str, float]) -> list[str]:
+def alarms(mean: Mapping[str, float]) -> list[str]:
     """One line for each of the means that says the run teaches nothing."""
     lines = []
     if mean.get("saturated_teacher", 0.0) > MAX_SATURATED_SHARE:
@@ -83,33 +84,27 @@ def _teacher(teacher_QK: Tensor, label_QK: Tensor, scored_QK: Tensor) -> dict[st
     several_Q = scored_QK.sum(-1) > 1
     highest_Q = probabilities(teacher_QK, scored_QK).amax(-1)
     return {
-        "teacher_accuracy": (pair_QKK & preferred_pairs(teacher_QK, scored_QK), pair_QKK),
+        "teacher_pairwise_accuracy": (pair_QKK & preferred_pairs(teacher_QK, scored_QK), pair_QKK),
         "saturated_teacher": (several_Q & (highest_Q > SATURATED), several_Q),
     }
 
 
-def _student(
-    student_QK: Tensor, teacher_QK: Tensor, label_QK: Tensor, mask_QK: Tensor
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _student(student_QK: Tensor, label_QK: Tensor, mask_QK: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     positive_QK, negative_QK = positives_negatives(label_QK, mask_QK)
-    real_Q = mask_QK.sum(-1)
-    several_Q = real_Q > 1
-    range_Q = torch.where(mask_QK, student_QK, -torch.inf).amax(-1) - torch.where(mask_QK, student_QK, torch.inf).amin(
-        -1
-    )
-    range_Q = torch.where(several_Q, range_Q, 0.0)
-    margin_Q = _mean(student_QK, positive_QK) - _mean(student_QK, negative_QK)
+    several_Q = mask_QK.sum(-1) > 1
+    highest_Q = torch.where(mask_QK, student_QK, -torch.inf).amax(-1)
+    lowest_Q = torch.where(mask_QK, student_QK, torch.inf).amin(-1)
+    range_Q = torch.where(several_Q, highest_Q - lowest_Q, 0.0)
     has_margin_Q = positive_QK.any(-1) & negative_QK.any(-1) & (range_Q > 0)
-    deviation_QK = torch.where(mask_QK, student_QK - _mean(student_QK, mask_QK)[:, None], 0.0)
+    margin_Q = _mean(student_QK, positive_QK) - _mean(student_QK, negative_QK)
+    normalised_Q = torch.where(has_margin_Q, margin_Q, 0.0) / torch.where(has_margin_Q, range_Q, 1.0)
+    variance_Q = _mean((student_QK - _mean(student_QK, mask_QK)[:, None]).square(), mask_QK)
     return {
         "positive_score": (torch.where(positive_QK, student_QK, 0.0), positive_QK),
         "negative_score": (torch.where(negative_QK, student_QK, 0.0), negative_QK),
         "score_range": (range_Q, several_Q),
-        "normalised_margin": (
-            torch.where(has_margin_Q, margin_Q / torch.where(has_margin_Q, range_Q, 1.0), 0.0),
-            has_margin_Q,
-        ),
-        "score_variance": (torch.where(several_Q, _mean(deviation_QK.square(), mask_QK), 0.0), several_Q),
+        "normalised_margin": (normalised_Q, has_margin_Q),
+        "score_variance": (torch.where(several_Q, variance_Q, 0.0), several_Q),
     }
 
 

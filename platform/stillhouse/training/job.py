@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -14,6 +14,7 @@ from stillhouse.artifacts import stable_hash
 from stillhouse.candidates import Candidates, candidates_for
 from stillhouse.collection import Collection, open_collection
 from stillhouse.collection.tokens import TokenIds, token_ids
+from stillhouse.recipe.base import Spec
 from stillhouse.recipe.rankers import RankerSpec
 from stillhouse.recipe.tree import CandidatesSpec, EvaluationSpec, ScaleSpec, StageSpec
 from stillhouse.training.groups import GroupSampler
@@ -22,6 +23,7 @@ from stillhouse.training.teacher import TeacherScores
 if TYPE_CHECKING:
     from stillhouse.rankers.base import Ranker
 
+S = TypeVar("S", bound=Spec)
 Report = Callable[[dict[str, float], int], None]
 """Called with the metrics of a dev evaluation and the step it was made at; may raise to stop the training."""
 
@@ -110,6 +112,6 @@ def _teacher(path: str) -> TeacherScores:
     return TeacherScores.read(Path(path))
 
 
-def _spec(kind: Any, value: Mapping[str, Any]) -> Any:
+def _spec(kind: type[S], value: Mapping[str, Any]) -> S:
     # Not strict about list against tuple: the values come from a checked recipe's JSON.
     return kind.model_validate(dict(value), strict=False)

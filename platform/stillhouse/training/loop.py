@@ -16,7 +16,9 @@ from torch import nn
 from stillhouse.errors import TrainingError
 from stillhouse.losses import LOSSES
 from stillhouse.rankers.base import Ranker
+from stillhouse.recipe.losses import LossSpec
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.records import Group
 from stillhouse.training import checkpoints, diagnostics, ranks
 from stillhouse.training.batches import MicroBatch, make_micro_batch, rank_share
 from stillhouse.training.checkpoints import Progress, Weights
@@ -85,7 +87,7 @@ class Trainer:
         self.progress = Progress(stage=index, total_step=self.progress.total_step)
         return {}
 
-    def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list:  # type: ignore[type-arg]
+    def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list[Group]:
         epoch, position = divmod(step, steps_per_epoch)
         order = epoch_order(self.data.collection.splits["train"].queries.ids, self.job.seed, epoch)
         rows = order[position * stage.queries_per_step : (position + 1) * stage.queries_per_step]
@@ -96,7 +98,7 @@ class Trainer:
     def _train_step(
         self,
         stage: StageSpec,
-        groups: Sequence,  # type: ignore[type-arg]
+        groups: Sequence[Group],
         optimizer: torch.optim.Optimizer,
         interval: Interval,
         seed: tuple[int, int],
@@ -126,7 +128,7 @@ class Trainer:
                     objective = objective + loss.weight * value * (ranks.world_size() / totals[name])
             if not torch.isfinite(objective):
                 raise TrainingError(self._describe_bad_batch(micro, float(objective)))
-            objective.backward()
+            torch.autograd.backward(objective)
             interval.diagnostics.append(
                 diagnostics.diagnose(student_QK.detach(), micro.teacher_QK, micro.label_QK, _counted(micro))
             )
@@ -136,7 +138,7 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         self._count(interval, groups, sums, totals, float(norm), time.perf_counter() - started)
 
-    def _total_weights(self, losses: dict, micros: Sequence[MicroBatch]) -> dict[str, float]:  # type: ignore[type-arg]
+    def _total_weights(self, losses: dict[str, LossSpec], micros: Sequence[MicroBatch]) -> dict[str, float]:
         """Weight of each loss over all micro-batches and ranks, known before backward."""
         local = [
             sum(float(_weighted_sum(loss, torch.zeros_like(micro.teacher_QK), micro)[1]) for micro in micros)
@@ -147,7 +149,7 @@ class Trainer:
     def _count(
         self,
         interval: Interval,
-        groups: Sequence,  # type: ignore[type-arg]
+        groups: Sequence[Group],
         sums: dict[str, float],
         totals: dict[str, float],
         norm: float,
@@ -199,7 +201,7 @@ def _counted(micro: MicroBatch) -> torch.Tensor:
     return micro.mask_QK & (micro.counts_Q > 0).unsqueeze(1)
 
 
-def _weighted_sum(loss, student_QK: torch.Tensor, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[no-untyped-def]
+def _weighted_sum(loss: LossSpec, student_QK: torch.Tensor, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum of value x weight, and sum of weights, of one micro-batch; padding queries weigh nothing."""
     parameters = loss.model_dump(exclude={"name", "weight"})
     value_Q, weight_Q = LOSSES[loss.name](student_QK, micro.teacher_QK, micro.label_QK, micro.mask_QK, **parameters)

@@ -28,7 +28,7 @@ def make_optimizer(ranker: Ranker, spec: OptimizerSpec) -> torch.optim.Optimizer
         }
         for (is_fresh, decays), parameters in sorted(groups.items())
     ]
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[spec.name]
+    kind: type[torch.optim.Adam] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[spec.name]
     return kind(settings, lr=spec.learning_rate, fused=True)
 
 

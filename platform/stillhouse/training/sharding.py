@@ -20,11 +20,11 @@ SMALL = 500_000_000
 
 
 def choose(policy: Policy, ranker: nn.Module) -> Policy:
-    """What `auto` means: one process needs nothing, small models DDP, large ones FSDP2."""
-    if policy != "auto":
-        return policy
+    """One process needs nothing; `auto` is DDP for small models, FSDP2 for large ones."""
     if ranks.world_size() == 1:
         return "none"
+    if policy != "auto":
+        return policy
     return "ddp" if sum(parameter.numel() for parameter in ranker.parameters()) < SMALL else "fsdp"
 
 
@@ -35,7 +35,7 @@ def shard(ranker: Ranker, policy: Policy, dtype: torch.dtype = torch.float32) ->
     ranker stays whole inside. `dtype` is what FSDP2 gathers weights in on an accelerator.
     """
     chosen = choose(policy, ranker)
-    if chosen == "ddp" and ranks.world_size() > 1:
+    if chosen == "ddp":
         return DistributedDataParallel(ranker)
     if chosen == "fsdp":
         _fully_shard(ranker, dtype)

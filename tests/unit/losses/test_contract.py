@@ -187,6 +187,13 @@ class TestEveryLoss:
         LOSSES[name].mean(student, nothing, nothing, nothing.bool()).backward()
         assert torch.equal(student.grad, nothing)
 
+    def test_stays_on_the_device_of_the_scores(self, name: str) -> None:
+        """A tensor made on the CPU inside the loss cannot meet one on `meta`."""
+        scores = torch.empty(4, 6, device="meta", requires_grad=True)
+        LOSSES[name].mean(scores, scores.detach(), scores.detach(), scores.detach().bool()).backward()
+        assert scores.grad is not None
+        assert scores.grad.device.type == "meta"
+
     def test_bad_input_is_refused(self, name: str) -> None:
         scores = torch.ones(2, 3)
         with pytest.raises(TrainingError, match=rf"'{name}'.*\(2, 3\), \(2, 2\)"):
@@ -198,6 +205,8 @@ class TestEveryLoss:
 
     def test_scale_of_the_teacher(self, name: str) -> None:
         LOSSES[name].check_scale("logit")
+        with pytest.raises(RecipeError, match=r"'rank' is not one of logit, .*order"):
+            LOSSES[name].check_scale("rank")
         if name in READS_MAGNITUDES:
             with pytest.raises(RecipeError, match=f"'{name}'.*only an order; use ranknet_order"):
                 LOSSES[name].check_scale("order")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,53 +17,21 @@ from hypothesis import strategies as st
 
 from stillhouse.artifacts import stable_hash, text_hash
 from stillhouse.errors import StoreError
-from stillhouse.records import SCORE_SCHEMA
 from stillhouse.scores.keys import pair_keys, partition_of, positions
 from stillhouse.scores.store import ScoreStore
 
 IDENTITY = {"ranker": "test", "weights": "0", "scale": "logit"}
+Make = Callable[..., Any]
 
 
-def rows(pairs: list[tuple[str, str, float]]) -> pa.Table:
-    """Rows of SCORE_SCHEMA for (query, document, score); the ids are the texts."""
-    columns = {
-        "query_hash": [text_hash(query) for query, _, _ in pairs],
-        "doc_hash": [text_hash(doc) for _, doc, _ in pairs],
-        "query_id": [query for query, _, _ in pairs],
-        "doc_id": [doc for _, doc, _ in pairs],
-        "score": [score for _, _, score in pairs],
-        "num_tokens": [7] * len(pairs),
-        "truncated": [False] * len(pairs),
-    }
-    return pa.table(columns, schema=SCORE_SCHEMA)
-
-
-def filled(
-    root: Path, pairs: list[tuple[str, str, float]], *, partitions: int = 4, generation: str = "a"
-) -> ScoreStore:
-    """A store with the pairs, each in its partition."""
-    store = ScoreStore(root, IDENTITY, partitions)
-    store.create()
-    table = rows(pairs)
-    partition = partition_of(pair_keys(table["query_hash"], table["doc_hash"]), partitions)
-    for number in sorted(set(partition.tolist())):
-        store.write(number, generation, table.filter(pa.array(partition == number)))
-    store.commit()
-    return store
-
-
-def look(store: ScoreStore, pairs: list[tuple[str, str]]) -> list[float]:
-    return store.lookup([text_hash(q) for q, _ in pairs], [text_hash(d) for _, d in pairs]).tolist()
-
-
-def test_what_was_written_is_found_and_the_rest_is_nan(tmp_path: Path) -> None:
+def test_what_was_written_is_found_and_the_rest_is_nan(tmp_path: Path, filled: Make, look: Make) -> None:
     store = filled(tmp_path, [(f"q{i}", f"d{j}", i + j / 8) for i in range(9) for j in range(5)])
     wanted = [("q3", "d4"), ("q3", "d9"), ("q8", "d0"), ("d0", "q8"), ("q3", "d4")]
     np.testing.assert_array_equal(look(store, wanted), [3.5, np.nan, 8.0, np.nan, 3.5])
     assert len(store) == 45
 
 
-def test_key_is_the_hash_of_the_identity_and_the_folder_says_who(tmp_path: Path) -> None:
+def test_key_is_the_hash_of_the_identity_and_the_folder_says_who(tmp_path: Path, filled: Make) -> None:
     store = filled(tmp_path, [("q", "d", 1.0)])
     assert store.path == tmp_path / stable_hash(IDENTITY)
     facts = json.loads((store.path / "key.json").read_text())
@@ -69,7 +39,7 @@ def test_key_is_the_hash_of_the_identity_and_the_folder_says_who(tmp_path: Path)
     assert ScoreStore.open(store.path).identity == IDENTITY
 
 
-def test_a_store_keeps_its_partitions_whatever_is_asked_later(tmp_path: Path) -> None:
+def test_a_store_keeps_its_partitions_whatever_is_asked_later(tmp_path: Path, filled: Make, look: Make) -> None:
     filled(tmp_path, [("q", "d", 1.5)], partitions=4)
     again = ScoreStore(tmp_path, IDENTITY, partitions=64)
     again.create()
@@ -77,7 +47,7 @@ def test_a_store_keeps_its_partitions_whatever_is_asked_later(tmp_path: Path) ->
     assert look(again, [("q", "d")]) == [1.5]
 
 
-def test_digest_is_over_sorted_hashes_and_score_bits(tmp_path: Path) -> None:
+def test_digest_is_over_sorted_hashes_and_score_bits(tmp_path: Path, filled: Make) -> None:
     pairs = [(f"q{i}", f"d{j}", i - j / 3) for i in range(4) for j in range(4)]
     expected = hashlib.sha256()
     for query, doc, score in sorted((text_hash(q), text_hash(d), s) for q, d, s in pairs):
@@ -88,7 +58,7 @@ def test_digest_is_over_sorted_hashes_and_score_bits(tmp_path: Path) -> None:
     assert filled(tmp_path / "other", pairs, partitions=1).digest() != expected.hexdigest()
 
 
-def test_a_pair_written_twice_stands_once_with_the_first_file_s_score(tmp_path: Path) -> None:
+def test_a_pair_written_twice_stands_once_with_the_first_file_s_score(tmp_path: Path, filled: Make, look: Make) -> None:
     store = filled(tmp_path, [("q", "d", 2.0), ("q", "e", 3.0)], partitions=1, generation="bbbb")
     filled(tmp_path, [("q", "d", 1.0)], partitions=1, generation="aaaa")
     assert len(store.files()) == 2
@@ -97,13 +67,13 @@ def test_a_pair_written_twice_stands_once_with_the_first_file_s_score(tmp_path: 
     assert sorted(store.table(0)["doc_id"].to_pylist()) == ["d", "e"]
 
 
-def test_two_writers_of_the_same_shard_leave_one_file(tmp_path: Path) -> None:
+def test_two_writers_of_the_same_shard_leave_one_file(tmp_path: Path, filled: Make) -> None:
     first = filled(tmp_path, [("q", "d", 2.0)])
     filled(tmp_path, [("q", "d", 2.0)])
     assert len(first.files()) == 1
 
 
-def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path, filled: Make, look: Make) -> None:
     store = filled(tmp_path, [("q", "d", 2.0)])
     path = store.files()[0]
     content = bytearray(path.read_bytes())
@@ -113,7 +83,7 @@ def test_a_flipped_byte_is_an_error_that_names_the_file(tmp_path: Path) -> None:
         look(store, [("q", "d")])
 
 
-def test_manifest_records_rows_bytes_and_sha256_of_every_file(tmp_path: Path) -> None:
+def test_manifest_records_rows_bytes_and_sha256_of_every_file(tmp_path: Path, filled: Make) -> None:
     store = filled(tmp_path, [(f"q{i}", "d", 1.0) for i in range(20)])
     manifest = store.manifest()
     assert manifest["rows"] == 20
@@ -124,7 +94,7 @@ def test_manifest_records_rows_bytes_and_sha256_of_every_file(tmp_path: Path) ->
         assert facts["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_scale_partitions_and_hashes_are_checked(tmp_path: Path) -> None:
+def test_scale_partitions_and_hashes_are_checked(tmp_path: Path, filled: Make) -> None:
     with pytest.raises(StoreError, match="scale 'celsius'"):
         ScoreStore(tmp_path, {"scale": "celsius"})
     with pytest.raises(StoreError, match="0 partitions"):
@@ -138,7 +108,7 @@ def test_scale_partitions_and_hashes_are_checked(tmp_path: Path) -> None:
         ScoreStore.open(tmp_path / "nowhere")
 
 
-def test_a_place_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_a_store_error(tmp_path: Path, rows: Make) -> None:
     store = ScoreStore(tmp_path, IDENTITY, 1)
     store.create()
     (store.path / "part=000").write_text("a file where the folder should be")
@@ -168,3 +138,9 @@ def test_positions_agree_with_a_dict(wanted: list[int], stored: set[int]) -> Non
 def test_partition_is_the_range_of_the_query_hash(partitions: int, query: str) -> None:
     key = pair_keys([text_hash(query)], [text_hash("d")])
     assert partition_of(key, partitions).tolist() == [int(text_hash(query)[:8], 16) * partitions // 2**32]
+
+
+def test_no_pairs_at_all(tmp_path: Path, filled: Make) -> None:
+    store = filled(tmp_path, [("q", "d", 1.0)])
+    assert store.lookup([], []).shape == (0,)
+    assert ScoreStore(tmp_path / "empty", IDENTITY).digest() == hashlib.sha256().hexdigest()

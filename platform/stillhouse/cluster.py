@@ -1,0 +1,180 @@
+"""Ray Jobs: what a job needs is packed, sent to a cluster, watched and stopped."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from stillhouse.errors import ClusterError
+from stillhouse.recipe import Recipe, find_file, load_recipe, shipped_files
+
+VERBS = ("run", "score", "train", "tune", "evaluate")
+_COMPARED = ("ray", "torch", "transformers")
+_FAILED = 1
+
+
+def probe(*, verbose: bool = False, limit_s: float = 120.0) -> tuple[dict[str, float], dict[str, str]]:
+    """Connect to RAY_ADDRESS or start Ray here; the resources, and the versions that a worker has."""
+    import logging
+
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    level = logging.INFO if verbose else logging.CRITICAL
+    start: dict[str, Any] = {} if address else {"include_dashboard": False}
+    ray.init(address=address or "local", log_to_driver=verbose, logging_level=level, **start)
+    try:
+        versions = ray.get(ray.remote(worker_versions).remote(), timeout=limit_s)
+        return dict(ray.cluster_resources()), versions
+    finally:
+        ray.shutdown()
+
+
+def worker_versions() -> dict[str, str]:
+    """The versions that head and workers must share, where this is called."""
+    return {name: metadata.version(name) for name in _COMPARED}
+
+
+@contextmanager
+def packed(recipe: str, overrides: Sequence[str], space: str | None = None) -> Iterator[tuple[Path, Path, list[str]]]:
+    """What a job takes along: (working folder, package folder, arguments that name the files in it).
+
+    The folder holds the recipe and, where it is a file of the user's, the search space; the package carries the
+    shipped ones. Nothing else leaves this machine: no data, no environment, no checkout.
+    """
+    loaded = load_recipe(recipe, overrides)
+    with TemporaryDirectory(prefix="stillhouse-job-") as folder:
+        files, package = Path(folder, "files"), Path(folder, "stillhouse")
+        files.mkdir()
+        source = find_file(recipe, "jobs/recipes")
+        shutil.copyfile(source, files / source.name)
+        arguments = [source.name, *(f"--set={text}" for text in overrides)]
+        chosen = space or (loaded.search.space if loaded.search else None)
+        if chosen is not None:
+            space_file = find_file(chosen, "search_spaces")
+            name = space_file.name if space_file.name != source.name else f"space-{space_file.name}"
+            shutil.copyfile(space_file, files / name)
+            arguments += [f"--space={name}"] if space else [f"--set=search.space={name}"]
+        _copy_package(package)
+        yield files, package, arguments
+
+
+def relative_paths(recipe: Recipe) -> list[str]:
+    """The keys whose paths mean another place on a cluster: a job's working folder is thrown away."""
+    paths = {"output.path": recipe.output.path, "store.path": recipe.store.path}
+    if recipe.tracking.uri.startswith("sqlite:///"):
+        paths["tracking.uri"] = recipe.tracking.uri.removeprefix("sqlite:///")
+    return [key for key, path in paths.items() if not Path(path).is_absolute()]
+
+
+def _copy_package(target: Path) -> None:
+    """The installed package with the files it ships, as a wheel would hold it."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(Path(__file__).parent, target, ignore=ignored)
+    for folder in ("jobs/recipes", "search_spaces"):
+        shipped = target / "shipped" / Path(folder).name
+        shipped.mkdir(parents=True, exist_ok=True)
+        for path in shipped_files(folder):
+            shutil.copyfile(path, shipped / path.name)
+
+
+def submit(
+    verb: str, recipe: str, overrides: Sequence[str], more: Sequence[str], address: str, space: str | None
+) -> str:
+    """Send a job; returns its id."""
+    if verb not in VERBS:
+        raise ClusterError(f"job submit {verb}: expected one of {', '.join(VERBS)}")
+    with packed(recipe, overrides, space) as (files, package, arguments), _client(address) as client:
+        command = ["python", "-m", "stillhouse", verb, *arguments, *more]
+        return str(
+            client.submit_job(
+                entrypoint=shlex.join(command),
+                runtime_env={"working_dir": str(files), "py_modules": [str(package)]},
+                metadata={"stillhouse": verb, "recipe": recipe},
+            )
+        )
+
+
+def status(job: str, address: str) -> tuple[str, int]:
+    """A job's state, and the exit status that it has or stands for."""
+    with _client(address) as client:
+        details = client.get_job_info(job)
+    state = str(details.status.value)
+    if state == "SUCCEEDED":
+        return state, 0
+    code = details.driver_exit_code
+    return state, code if state == "FAILED" and code else 0 if state in ("PENDING", "RUNNING") else _FAILED
+
+
+def logs(job: str, address: str, *, follow: bool = False) -> None:
+    """Print what a job has printed; `follow` stays until it ends."""
+    import asyncio
+
+    with _client(address) as client:
+        if not follow:
+            sys.stdout.write(client.get_job_logs(job))
+            return
+        asyncio.run(_tail(client.tail_job_logs(job)))
+
+
+async def _tail(lines: AsyncIterator[str]) -> None:
+    async for line in lines:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def stop(job: str, address: str) -> bool:
+    """Ask a job to stop; False if it had ended."""
+    with _client(address) as client:
+        return bool(client.stop_job(job))
+
+
+def jobs(address: str) -> list[dict[str, str]]:
+    """The jobs of a cluster, newest first: id, state, command, start."""
+    from datetime import UTC, datetime
+
+    with _client(address) as client:
+        found = [one for one in client.list_jobs() if one.submission_id]
+    return [
+        {
+            "job": str(one.submission_id),
+            "state": str(one.status.value),
+            "started": datetime.fromtimestamp((one.start_time or 0) / 1000, UTC).isoformat(timespec="seconds"),
+            "command": str(one.entrypoint),
+        }
+        for one in sorted(found, key=lambda one: one.start_time or 0, reverse=True)
+    ]
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
+    """A client of Ray Jobs; what it raises becomes one line."""
+    token = Path("~/.ray/auth_token").expanduser()
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or token.exists():
+        # Ray 2.60 sends the token only when told to.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        yield JobSubmissionClient(address)
+    except AuthenticationError:
+        raise ClusterError(
+            f"{address}: Ray asks for its token; copy the head's ~/.ray/auth_token here, or set RAY_AUTH_TOKEN"
+        ) from None
+    except ConnectionError:
+        raise ClusterError(
+            f"{address}: no Ray dashboard answers; start the cluster, or open a tunnel: `ray dashboard cluster.yaml`"
+        ) from None
+    except RuntimeError as error:
+        # Ray puts the answer of its server, often a whole traceback, into the message.
+        text = str(error).strip().splitlines()
+        raise ClusterError(f"{address}: {text[-1] if text else type(error).__name__}") from None
