@@ -133,7 +133,7 @@ def test_absolute_uris_stay(uri: str) -> None:
 def test_store_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     broken = tmp_path / "mlflow.db"
     broken.write_text("this is no database, and long enough to be looked at" * 20)
-    with pytest.raises(TrackingError, match=r"MLflow at sqlite:.*check tracking.uri") as error:
+    with pytest.raises(TrackingError, match=r"MLflow at sqlite:.*check tracking.uri and that it runs") as error:
         MlflowTracker(f"sqlite:///{broken}", "toy").run("a", "a")
     assert "\n" not in str(error.value)
 

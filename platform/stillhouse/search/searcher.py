@@ -175,7 +175,6 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         for stored in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             ended = by_number.get(stored.number)
             if ended is not None:
-                self.recorder.catch_up(ended)
                 self._tell(ended)
             elif "key" in stored.user_attrs:
                 dimensions = self.search_space.space

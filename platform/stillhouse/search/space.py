@@ -79,7 +79,7 @@ class Choice(_Dimension):
     @field_validator("choice")
     @classmethod
     def _has_no_twins(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        texts = [json.dumps(value, sort_keys=True) for value in values]
+        texts = [json.dumps(value) for value in values]
         for text in texts:
             if texts.count(text) > 1:
                 raise ValueError(f"the choice {text} stands twice")
