@@ -101,6 +101,10 @@ UNFIT = {
     "unfit choice": (dimension("stages.distill.loss.name", choice=["kl", "no"]), "'no' is not possible"),
     "beyond the candidates": (dimension("stages.distill.groups.depth", int=[10, 60]), "candidates.depth gives only 30"),
     "not measured": (space(metric="nDCG@20"), "metric nDCG@20 is not measured by recipe toy"),
+    "lost with a choice": (
+        space(space={LOSS: {"choice": [{"name": "kl"}, {"name": "listnet"}]}, TEMPERATURE: {"float": [1, 2]}}),
+        f'{TEMPERATURE}: no such key in recipe toy with {{"{LOSS}": {{"name": "listnet"}}}}',
+    ),
     "never drawn": (
         dimension(TEMPERATURE, float=[1, 2], when={"stages.distill.loss.name": "margin_mse"}),
         f"{TEMPERATURE}: never drawn",
@@ -154,6 +158,7 @@ def test_conditional_keys_are_drawn_only_where_they_hold(recipe: Recipe) -> None
         assert drawn.name == name
         assert name != "kl" or drawn.temperature == point[TEMPERATURE]
     assert seen == {"kl", "margin_mse"}
+    assert made.space[LOSS].ends() == losses  # untouched by the values drawn inside them
 
 
 def test_a_condition_may_be_met_by_the_recipe_alone(recipe: Recipe) -> None:
