@@ -23,6 +23,8 @@ NO_TELEMETRY = {
 QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Below this the C++ core warns on stderr about actors that Ray Data makes in its usual way.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_COLOR_PREFIX": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stillhouse.artifacts import cached_folder, stable_hash
-from stillhouse.evaluation.measures import per_query
+from stillhouse.evaluation.measures import PerQuery, named_qrels, per_query
 from stillhouse.evaluation.rerank import rerank
 from stillhouse.evaluation.trec import read_run, write_run
 from stillhouse.pipeline.context import Context
@@ -16,7 +16,6 @@ from stillhouse.pipeline.models import Model
 from stillhouse.records import Run
 
 FILE = "run.trec.gz"
-PerQuery = dict[str, dict[str, float]]
 
 
 def model_run(context: Context, name: str, model: Model, split: str) -> Run:
@@ -69,16 +68,7 @@ def mean_run(runs: Sequence[Run]) -> Run:
 
 def measure(context: Context, run: Run, split: str) -> PerQuery:
     """The recipe's measures of a run, per query; queries without results count 0."""
-    return per_query(run, split_qrels(context, split), list(context.recipe.evaluation.measures))
-
-
-def split_qrels(context: Context, split: str) -> dict[str, dict[str, int]]:
-    part = context.collection.splits[split]
-    docs = context.collection.docs.ids
-    return {
-        part.queries.ids[query]: {docs[doc]: grade for doc, grade in grades.items()}
-        for query, grades in part.qrels.items()
-    }
+    return per_query(run, named_qrels(context.collection, split), list(context.recipe.evaluation.measures))
 
 
 def mean_of(values: Mapping[str, float]) -> float:

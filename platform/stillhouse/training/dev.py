@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stillhouse.evaluation.measures import per_query
+from stillhouse.evaluation.measures import named_qrels, per_query
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import EvaluationSpec
 from stillhouse.records import Group, Run
@@ -42,8 +42,7 @@ def dev_measures(
         for row, scores in part:  # type: ignore[attr-defined]
             docs = data.dev_candidates.rows(row)[:depth].tolist()
             run[ids[row]] = {doc_ids[doc]: score for doc, score in zip(docs, scores, strict=True)}
-    qrels = {ids[row]: {doc_ids[doc]: grade for doc, grade in docs.items()} for row, docs in split.qrels.items()}
-    values = per_query(run, qrels, list(spec.measures))
+    values = per_query(run, named_qrels(data.collection, "dev"), list(spec.measures))
     return {name: float(np.mean(list(each.values()))) for name, each in values.items()}
 
 
