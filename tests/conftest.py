@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,18 @@ def toy_candidates(toy, workspace: Path):
     from stillhouse.candidates import candidates_for
 
     return candidates_for(CandidatesSpec(depth=12), toy, "train", workspace)
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Makes an MLflow store in a folder and gives its URI; a new database takes seconds, a copy none."""
+    from stillhouse.tracking.mlflow_tracker import open_client
+
+    template = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    open_client(f"sqlite:///{template}").search_experiments()
+
+    def copy(folder: Path) -> str:
+        shutil.copy(template, folder / "mlflow.db")
+        return f"sqlite:///{folder / 'mlflow.db'}"
+
+    return copy

@@ -55,7 +55,7 @@ def make_recipe(tree: Any, overrides: Mapping[str, Any] | None = None, place: st
         raise RecipeError(f"{place}: expected a mapping of keys, found {type(tree).__name__}")
     tree = copy.deepcopy(tree)
     for key, value in (overrides or {}).items():
-        set_key(tree, key, value, place)
+        set_key(tree, key, copy.deepcopy(value), place)
     try:
         # Through JSON: strict types, and lists are taken where tuples are declared.
         return Recipe.model_validate_json(json.dumps(tree))

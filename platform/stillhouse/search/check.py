@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, get_key, override
-from stillhouse.recipe.load import set_key
-from stillhouse.search.space import Dimension, Point, SearchSpace, holds, parent_key
+from stillhouse.search.space import Dimension, Point, SearchSpace, decides, draw
+
+MAX_COMBINATIONS = 1000
 
 LATENCY = "latency_ms"
 """Objective besides the recipe's measures: median time of one query with its candidates, milliseconds."""
@@ -31,16 +35,19 @@ def check_space(space: SearchSpace, recipe: Recipe, place: str = "search space")
 
 
 def _check_key(space: SearchSpace, key: str, dimension: Dimension, recipe: Recipe, place: str) -> None:
-    others = witness(space, key, recipe)
-    if others is None:
+    found = witnesses(space, key, recipe)
+    if not found:
         raise RecipeError(f"{place}: {key}: never drawn, no choice in the space or recipe {recipe.name} gives `when`")
-    base = _valid(recipe, others, f"{place}: {key}")
-    try:
-        get_key(base, key)
-    except RecipeError:
-        raise RecipeError(f"{place}: {key}: no such key in recipe {recipe.name}{_hint(base, key)}") from None
-    for value in dimension.ends():
-        _valid(base, {key: value}, f"{place}: {key}: {value!r} is not possible")
+    for others in found:
+        base = _valid(recipe, others, f"{place}: {key}")
+        where = f" with {json.dumps(others)}" if others else ""
+        try:
+            get_key(base, key)
+        except RecipeError:
+            hint = _hint(base, key)
+            raise RecipeError(f"{place}: {key}: no such key in recipe {recipe.name}{where}{hint}") from None
+        for value in dimension.ends():
+            _valid(base, {key: value}, f"{place}: {key}: {value!r} is not possible{where}")
 
 
 def _valid(recipe: Recipe, point: Point, place: str) -> Recipe:
@@ -50,32 +57,39 @@ def _valid(recipe: Recipe, point: Point, place: str) -> Recipe:
         raise RecipeError(f"{place}: {error}") from None
 
 
-def witness(space: SearchSpace, key: str, recipe: Recipe) -> Point | None:
-    """Values of other keys under which `key` is drawn; None where there are none."""
-    when = space.space[key].when
-    point: Point = {}
-    for parent in dict.fromkeys(found for name in when if (found := parent_key(space, name)) is not None):
-        above = witness(space, parent, recipe)
-        if above is None:
-            return None
-        concerned = {name: wanted for name, wanted in when.items() if parent_key(space, name) == parent}
-        for value in _possible(space.space[parent], concerned.get(parent)):
-            if holds(concerned, _plain(recipe, above | {parent: value})):
-                point |= above | {parent: value}
-                break
-    return point if holds(when, _plain(recipe, point)) else None
+def witnesses(space: SearchSpace, key: str, recipe: Recipe) -> list[Point]:
+    """Each combination of other keys' values under which `key` is drawn, of those that decide about it."""
+    deciders = _deciders(space, key)
+    part = space.model_copy(update={"space": {name: space.space[name] for name in (*deciders, key)}})
+    values = [_possible(space, name) for name in deciders]
+    found: dict[str, Point] = {}
+    for combination in itertools.islice(itertools.product(*values), MAX_COMBINATIONS):
+        chosen = {**dict(zip(deciders, combination, strict=True)), key: None}
+        point = draw(part, recipe, partial(_chosen, chosen))
+        if key in point:
+            del point[key]
+            found[json.dumps(point)] = point
+    return list(found.values())
 
 
-def _possible(dimension: Dimension, wanted: Any) -> list[Any]:
-    values = wanted if isinstance(wanted, list) else [wanted]
-    return [*dimension.ends(), *(value for value in values if dimension.has(value))]
+def _deciders(space: SearchSpace, key: str) -> list[str]:
+    """The keys that `key` lies in or that its conditions look at, and theirs, in the order of the space."""
+    looked_at = (key, *space.space[key].when)
+    direct = {one for one in space.space if one != key and any(decides(one, name) for name in looked_at)}
+    every = direct | {above for name in direct for above in _deciders(space, name)}
+    return [name for name in space.space if name in every]
 
 
-def _plain(recipe: Recipe, point: Point) -> dict[str, Any]:
-    tree: dict[str, Any] = recipe.model_dump(mode="json")
-    for key, value in point.items():
-        set_key(tree, key, value, "search space")
-    return tree
+def _possible(space: SearchSpace, key: str) -> list[Any]:
+    """Values of a key at which conditions may change: its ends, and what conditions ask of it."""
+    dimension = space.space[key]
+    asked = [one.when[key] for one in space.space.values() if key in one.when]
+    flat = [value for wanted in asked for value in (wanted if isinstance(wanted, list) else [wanted])]
+    return [*dimension.ends(), *(value for value in flat if dimension.has(value))]
+
+
+def _chosen(values: Point, key: str, dimension: Dimension) -> Any:
+    return values[key]
 
 
 def _hint(recipe: Recipe, key: str) -> str:

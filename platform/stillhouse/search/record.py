@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from stillhouse.artifacts import stable_hash, write_json
+from stillhouse.artifacts import atomic_file, stable_hash, write_json
 from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
 from stillhouse.search.space import Point, SearchSpace
@@ -85,14 +85,14 @@ def identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def trial_key(recipe: Recipe, drawn: Point, context: Mapping[str, str]) -> str:
-    """Hash of the drawn values, the seed and the recipe; `context` names data that the recipe does not."""
-    return stable_hash({"drawn": drawn, "seed": recipe.seed, "recipe": identity(recipe), "context": dict(context)})
+    """Hash of the drawn values, the seed and the recipe, in their order; `context` names data besides the recipe."""
+    return stable_hash([json.dumps(drawn), recipe.seed, json.dumps(identity(recipe)), dict(context)])
 
 
 def study_id(recipe: Recipe, space: SearchSpace, context: Mapping[str, str]) -> str:
     """Hash of recipe and space. The budget is left out: a study with more trials goes on with those it has."""
     drawn_from = space.model_dump(mode="json", by_alias=True, exclude={"trials", "time_budget_s", "start"})
-    return stable_hash({"recipe": identity(recipe), "space": drawn_from, "context": dict(context)})
+    return stable_hash([json.dumps(identity(recipe)), json.dumps(drawn_from), dict(context)])
 
 
 class StudyFolder:
@@ -110,7 +110,9 @@ class StudyFolder:
     def write_trial(self, trial: Trial) -> None:
         """Keep an ended trial; from here on it is never run again."""
         tree = dataclasses.asdict(trial) | {"reports": [report._asdict() for report in trial.reports]}
-        write_json(self.path / "trials" / f"{trial.key}.json", tree)
+        with atomic_file(self.path / "trials" / f"{trial.key}.json") as temporary:
+            # Keys stay in order: a choice of whole stages means their order.
+            temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n")
 
     def facts(self) -> dict[str, Any]:
         """`seconds` spent, and `reason` once the study has ended: `trials`, `time budget` or `space exhausted`."""

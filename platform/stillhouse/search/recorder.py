@@ -8,18 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.artifacts import atomic_file
+from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, override
 from stillhouse.recipe.text import to_yaml
 from stillhouse.search.record import Report, StudyFolder, Trial, identity
 from stillhouse.search.space import SearchSpace
 from stillhouse.search.spool import trial_folder
-from stillhouse.tracking import Point, Tracker
+from stillhouse.tracking import Point, QueuedTracker, Tracker
+from stillhouse.tracking.base import Status
 
-STATUS = {"FINISHED": "FINISHED", "PRUNED": "FINISHED", "FAILED": "FAILED"}
+STATUS: dict[str, Status] = {"FINISHED": "FINISHED", "PRUNED": "FINISHED", "FAILED": "FAILED"}
 
 
 class Recorder:
-    """Writes trials to the study's folder and to the tracker, and shows those that end."""
+    """Writes trials to the study's folder and to the tracker, and shows those that end.
+
+    A trial's file names its run only when all of its record has arrived; one that does not is sent again by the
+    next command, and MLflow keeps each point once.
+    """
 
     def __init__(
         self,
@@ -32,17 +38,15 @@ class Recorder:
         progress: Callable[[Trial], None],
     ) -> None:
         self.folder = folder
-        self.tracker = tracker
+        self.tracker = QueuedTracker(tracker)
         self.parent_run = parent_run
         self.recipe = recipe
         self.space = space
         self.root = root
         self.progress = progress
         self._started: dict[int, float] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its searcher, and this with it; consoles and clients hold locks, and nobody reads that copy.
-        return {}
+        self._handles: dict[int, str] = {}
+        self._unconfirmed: list[Trial] = []
 
     def start(self, trial: Trial) -> None:
         """Open the trial's run, with the recipe it stands for."""
@@ -54,7 +58,7 @@ class Recorder:
         known = {report.step for report in trial.reports}
         new = [report for report in reports if report.step not in known]
         trial.reports += new
-        self.tracker.points(trial.run_id or "", points_of(new))
+        self.tracker.points(self._handles[trial.number], points_of(new))
 
     def end(self, trial: Trial) -> None:
         """Keep an ended trial: on disk first, then closed in the tracker, then shown."""
@@ -71,33 +75,57 @@ class Recorder:
     def catch_up(self, trial: Trial) -> None:
         """Record an ended trial that was recorded elsewhere, or not to the end."""
         self._open(trial)
-        self.folder.write_trial(trial)
-        self.tracker.points(trial.run_id or "", points_of(trial.reports))
+        self.tracker.points(self._handles[trial.number], points_of(trial.reports))
         self._close(trial)
+
+    def is_recorded(self, trial: Trial) -> bool:
+        """Whether all of an ended trial's record has arrived under this parent."""
+        return trial.run_id is not None and trial.parent_run == self.parent_run
+
+    def finish(self) -> None:
+        """Wait until the record has arrived. Raises TrackingError if it does not."""
+        try:
+            self.tracker.flush()
+        finally:
+            self._confirm()
 
     def _open(self, trial: Trial) -> None:
         tags = {"stillhouse.study": self.folder.name, "stillhouse.trial": str(trial.number), "trial_state": "RUNNING"}
-        trial.run_id = self.tracker.run(
+        handle = self.tracker.run(
             f"{self.folder.name}/{trial.key}", f"trial {trial.number:03d}", parent=self.parent_run, tags=tags
         )
-        trial.parent_run = self.parent_run
+        self._handles[trial.number] = handle
         recipe = self._recipe_of(trial)
         if recipe is not None:
-            self.tracker.params(trial.run_id, flatten(identity(recipe)))
+            self.tracker.params(handle, flatten(identity(recipe)))
             path = trial_folder(self.root, trial.key) / "recipe.yaml"
             with atomic_file(path) as temporary:
                 temporary.write_text(to_yaml(recipe.model_dump(mode="json")))
-            self.tracker.artifact(trial.run_id, path)
+            self.tracker.artifact(handle, path)
 
     def _recipe_of(self, trial: Trial) -> Recipe | None:
         try:
             return override(self.recipe, trial.values)
-        except Exception:  # a combination that is no recipe: the trial fails and says why
+        except RecipeError:  # a combination that is no recipe: the trial fails and says why
             return None
 
     def _close(self, trial: Trial) -> None:
         tags = {"trial_state": trial.state} | ({"error": trial.error} if trial.error else {})
-        self.tracker.end(trial.run_id or "", STATUS[trial.state], tags)  # type: ignore[arg-type]
+        self.tracker.end(self._handles[trial.number], STATUS[trial.state], tags)
+        self._unconfirmed.append(trial)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        """Write the run's id into the files of those trials whose record has arrived."""
+        waiting = []
+        for trial in self._unconfirmed:
+            run_id = self.tracker.delivered(self._handles[trial.number])
+            if run_id is None:
+                waiting.append(trial)
+            else:
+                trial.run_id, trial.parent_run = run_id, self.parent_run
+                self.folder.write_trial(trial)
+        self._unconfirmed = waiting
 
 
 def points_of(reports: list[Report]) -> list[Point]:

@@ -21,7 +21,7 @@ MAX_GRID = 10_000
 
 def encode(dimension: Dimension, value: Any) -> Any:
     """A value as Optuna stores it; choices that are no plain values go by their JSON text."""
-    return json.dumps(value, sort_keys=True) if _by_text(dimension) else value
+    return json.dumps(value) if _by_text(dimension) else value
 
 
 def decode(dimension: Dimension, stored: Any) -> Any:

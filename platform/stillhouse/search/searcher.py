@@ -75,7 +75,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         self.recorder.start(trial)
         # A trial that a kill left running has a curve already; points that are recorded stand once.
         self.recorder.report(trial, read_reports(trial_folder(self.root, trial.key) / REPORTS))
-        return {"trial": {"number": trial.number, "key": trial.key, "drawn": trial.values}}
+        return {"trial": {"number": trial.number, "key": trial.key, "values": trial.values}}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep the reports of a rung."""
@@ -106,6 +106,10 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Tune pickles its arguments for a restore of its own, which is never used: nothing is kept."""
+        return (Searcher, ())
 
     def _draw(self) -> Trial | None:
         for _ in range(MAX_REDRAWS):
@@ -171,7 +175,6 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         for stored in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             ended = by_number.get(stored.number)
             if ended is not None:
-                self.recorder.catch_up(ended)
                 self._tell(ended)
             elif "key" in stored.user_attrs:
                 dimensions = self.search_space.space

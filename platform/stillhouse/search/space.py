@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -79,7 +80,7 @@ class Choice(_Dimension):
     @field_validator("choice")
     @classmethod
     def _has_no_twins(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        texts = [json.dumps(value, sort_keys=True) for value in values]
+        texts = [json.dumps(value) for value in values]
         for text in texts:
             if texts.count(text) > 1:
                 raise ValueError(f"the choice {text} stands twice")
@@ -220,14 +221,13 @@ def _problems(space: SearchSpace) -> list[str]:
 
 
 def _when_problems(space: SearchSpace) -> list[str]:
-    found, before = [], set()
-    for key, dimension in space.space.items():
-        for name in dimension.when:
-            parent = parent_key(space, name)
-            if parent is not None and parent not in before:
-                found.append(f"{key}: `when` names {name}, which must stand above it")
-        before.add(key)
-    return found
+    keys = list(space.space)
+    return [
+        f"{key}: `when` names {name}, which must stand above it"
+        for number, key in enumerate(keys)
+        for name in space.space[key].when
+        if any(decides(later, name) for later in keys[number:])
+    ]
 
 
 def _start_problems(space: SearchSpace) -> list[str]:
@@ -242,9 +242,9 @@ def _start_problems(space: SearchSpace) -> list[str]:
     return found
 
 
-def parent_key(space: SearchSpace, name: str) -> str | None:
-    """The key of the space that decides the value at a dotted key: itself, or a mapping that holds it."""
-    return next((key for key in space.space if name == key or name.startswith(f"{key}.")), None)
+def decides(key: str, name: str) -> bool:
+    """Whether a key of the space decides the value at a dotted key: it is that key, or a mapping that holds it."""
+    return name == key or name.startswith(f"{key}.")
 
 
 def load_space(name: str | Path) -> SearchSpace:
@@ -286,7 +286,8 @@ def draw(space: SearchSpace, recipe: Recipe, pick: Callable[[str, Any], Any]) ->
     for key, dimension in space.space.items():
         if holds(dimension.when, tree):
             point[key] = pick(key, dimension)
-            set_key(tree, key, point[key], "search space")
+            # A copy: a later key may lie inside the value.
+            set_key(tree, key, copy.deepcopy(point[key]), "search space")
     return point
 
 

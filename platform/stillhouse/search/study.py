@@ -49,17 +49,19 @@ def run_study(
         recorder = Recorder(folder, tracker, parent_run, recipe, space, root, progress)
         ended = folder.trials()
         facts = folder.facts()
+        finished = is_finished(space, facts, len(ended))
+        if facts and not finished and not resume:
+            raise SearchError(
+                f"study {folder.name} is unfinished: {len(ended)} of {space.trials} trials ended; --resume goes on"
+            )
         for trial in ended:
-            if trial.parent_run != parent_run:
+            if not recorder.is_recorded(trial):
                 recorder.catch_up(trial)
-        if not is_finished(space, facts, len(ended)):
-            if facts and not resume:
-                raise SearchError(
-                    f"study {folder.name} is unfinished: {len(ended)} of {space.trials} trials ended; --resume goes on"
-                )
+        if not finished:
             from stillhouse.search.tuning import search
 
             search(recorder, objective, context, facts, placement(), metric_budget)
+        recorder.finish()
         trials = folder.trials()
         return StudyResult(best_of(trials, space), trials, folder.facts()["seconds"], front_of(trials, space))
 

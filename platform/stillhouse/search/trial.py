@@ -34,13 +34,13 @@ def run_trial(
     config: dict[str, Any], *, objective: Objective, recipe: Recipe, metrics: Sequence[str], root: Path
 ) -> None:
     """Tune's function trainable. `outcome.json` says how the objective ended; a stopped trial leaves none."""
-    key, drawn = config["trial"]["key"], config["trial"]["drawn"]
+    key, values = config["trial"]["key"], config["trial"]["values"]
     folder = trial_folder(root, key)
     outcome = folder / OUTCOME
     outcome.unlink(missing_ok=True)
     reports = Reports(folder / REPORTS, metrics, tune.report)
     try:
-        objective(override(recipe, drawn), key, folder / "checkpoints", reports.add)
+        objective(override(recipe, values), key, folder / "checkpoints", reports.add)
         reports.finish()
         write_json(outcome, {"state": "FINISHED"})
     except Exception as error:  # a failing trial is an outcome, not the end of the study

@@ -25,6 +25,8 @@ MAX_DEATHS = 2
 """Times that a trial's process may die before the trial has failed; it goes on from its newest checkpoint."""
 
 QUIET = {
+    # A trial may fail before it has reported anything.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune would take a Ctrl-C for the end of every trial.

@@ -5,9 +5,19 @@ from __future__ import annotations
 from stillhouse.recipe.tree import TrackingSpec
 from stillhouse.tracking.base import NullTracker, Point, Tracker, metric_key
 from stillhouse.tracking.mlflow_tracker import MlflowTracker
+from stillhouse.tracking.queued import QueuedTracker
 from stillhouse.tracking.stale import close_stale
 
-__all__ = ["MlflowTracker", "NullTracker", "Point", "Tracker", "close_stale", "metric_key", "open_tracker"]
+__all__ = [
+    "MlflowTracker",
+    "NullTracker",
+    "Point",
+    "QueuedTracker",
+    "Tracker",
+    "close_stale",
+    "metric_key",
+    "open_tracker",
+]
 
 
 def open_tracker(spec: TrackingSpec) -> Tracker:

@@ -25,6 +25,10 @@ MAX_POINTS = 1000
 MAX_PARAMS = 100
 
 
+class UnreachableError(TrackingError):
+    """The store is down or busy; the same call may succeed later."""
+
+
 class MlflowTracker:
     """Runs of one experiment. Every run it opens gets a heartbeat, so that what a kill leaves open can be closed."""
 
@@ -119,7 +123,10 @@ class MlflowTracker:
         except TrackingError:
             raise
         except Exception as error:  # MLflow lets those of its store, of HTTP and of the file system through
-            raise TrackingError(f"MLflow at {self.uri}: {first_line(error)}; check tracking.uri") from error
+            if is_refusal(error):
+                raise TrackingError(f"MLflow at {self.uri}: {first_line(error)}") from error
+            said = "no answer" if self.uri.startswith("http") else first_line(error)
+            raise UnreachableError(f"MLflow at {self.uri}: {said}; check tracking.uri and that it runs") from error
 
     def _start_beating(self) -> None:
         if self._beat is None:
@@ -152,6 +159,8 @@ def database(uri: str) -> Path | None:
 def open_client(uri: str) -> Any:
     """An MlflowClient without telemetry and without the migration log; the import takes 1.3 s."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Its own seven retries hold a call for minutes; we try again ourselves where nobody waits.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     file = database(uri)
@@ -160,6 +169,7 @@ def open_client(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # its import sets the level again
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri)
 
 
@@ -177,6 +187,13 @@ def find_experiment(client: Any, uri: str, name: str) -> str:
     if found.lifecycle_stage != "active":
         raise TrackingError(f"MLflow at {uri}: experiment {name} was deleted; restore it or name another one")
     return str(found.experiment_id)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store answered and said no (HTTP 4xx), so that trying again is no use."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.get_http_status_code() < 500
 
 
 def as_text(value: Any) -> str:
