@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from stillhouse.errors import StoreError
+from stillhouse.scores.generation import generation_of
 from stillhouse.scores.identity import Device
 from stillhouse.scores.keys import hash_bytes, pair_keys, partition_of
 from stillhouse.scores.store import ScoreStore
@@ -60,24 +61,32 @@ def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, s
     """Cut the pairs into shards of at most `size`, then drop from each what the store has.
 
     The cut looks at the pairs alone and the drop at each shard alone, so that a job that was killed plans the same
-    unfinished shards again, with the same batches in them. One partition is looked at at a time.
+    unfinished shards again, with the same batches in them. Keys are made for one partition at a time: 64 bytes a pair.
     """
     query_rows, doc_rows = _rows(pairs, "query_row", len(queries)), _rows(pairs, "doc_row", len(docs))
-    keys, first = np.unique(pair_keys(_hashes(queries, query_rows), _hashes(docs, doc_rows)), return_index=True)
-    query_rows, doc_rows = query_rows[first], doc_rows[first]
-    borders = np.searchsorted(partition_of(keys, store.partitions), np.arange(store.partitions + 1))
-    shards = []
-    for partition in range(store.partitions):
-        wanted = np.arange(borders[partition], borders[partition + 1])
-        if not len(wanted):
-            continue
-        missing = np.isnan(store.lookup_keys(keys[wanted]))
-        for piece in np.array_split(np.arange(len(wanted)), -(-len(wanted) // size)):
-            chosen = wanted[piece[missing[piece]]]
-            if len(chosen):
-                generation = hashlib.sha256(keys[chosen].tobytes()).hexdigest()[:16]
-                shards.append(Shard(partition, generation, query_rows[chosen], doc_rows[chosen]))
-    return Plan(len(keys), shards)
+    total, shards = 0, []
+    for partition, chosen in _by_partition(queries, query_rows, store.partitions):
+        keys, first = np.unique(
+            pair_keys(_hashes(queries, query_rows[chosen]), _hashes(docs, doc_rows[chosen])), return_index=True
+        )
+        total += len(keys)
+        chosen = chosen[first]
+        missing = np.isnan(store.lookup_keys(keys))
+        for piece in np.array_split(np.arange(len(keys)), -(-len(keys) // size)):
+            left = piece[missing[piece]]
+            if len(left):
+                rows = chosen[left]
+                shards.append(Shard(partition, generation_of(keys[left]), query_rows[rows], doc_rows[rows]))
+    return Plan(total, shards)
+
+
+def _by_partition(queries: Texts, query_rows: np.ndarray, partitions: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Positions of the pairs of each partition that has any."""
+    different, inverse = np.unique(query_rows, return_inverse=True)
+    hashes = _hashes(queries, different)
+    partition = partition_of(pair_keys(hashes, hashes), partitions)[inverse]
+    for number in np.unique(partition).tolist():
+        yield number, np.flatnonzero(partition == number)
 
 
 def _rows(pairs: pa.Table, column: str, count: int) -> np.ndarray:

@@ -73,8 +73,10 @@ class ScoreStore:
                 os.link(own, target)
             except FileExistsError:
                 pass
+            except OSError:  # a file system without hard links
+                own.replace(target)
             finally:
-                own.unlink()
+                own.unlink(missing_ok=True)
         self.__dict__.pop("partitions", None)
 
     def folder(self, partition: int) -> Path:
