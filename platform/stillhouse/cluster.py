@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -23,8 +24,6 @@ _FAILED = 1
 
 def probe(*, verbose: bool = False, limit_s: float = 120.0) -> tuple[dict[str, float], dict[str, str]]:
     """Connect to RAY_ADDRESS or start Ray here; the resources, and the versions that a worker has."""
-    import logging
-
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
@@ -161,6 +160,8 @@ def _client(address: str) -> Iterator[Any]:
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or token.exists():
         # Ray 2.60 sends the token only when told to.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Ray tells at INFO what it uploads, and that a log has ended.
+    logging.getLogger("ray").setLevel(logging.WARNING)
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 

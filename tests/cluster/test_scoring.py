@@ -26,16 +26,18 @@ from stillhouse.collection import Collection, materialise, open_collection
 from stillhouse.errors import StoreError
 from stillhouse.rankers import RANKERS, Ranker, load_ranker
 from stillhouse.recipe.tree import CollectionSpec
+from stillhouse.scores.generation import add_missing
 from stillhouse.scores.identity import identity_of
 from stillhouse.scores.journal import read_jobs
 from stillhouse.scores.manage import verify
 from stillhouse.scores.pipeline import ScoreReport, score_pairs
+from stillhouse.scores.placement import Placement, place
 from stillhouse.scores.store import ScoreStore
 
 NUM_QUERIES, NUM_DOCS, DEPTH = 40, 300, 30
 PAIRS_PER_SHARD = 20
-IN_FLIGHT = 2 * PAIRS_PER_SHARD
-"""Two actors, each with one shard under way."""
+IN_FLIGHT = 4 * PAIRS_PER_SHARD
+"""Two actors, each with one shard under way and one waiting."""
 WORDS = [f"w{number}" for number in range(150)]
 
 
@@ -53,7 +55,7 @@ class World:
 
     def score(self, store: ScoreStore, pairs: pa.Table | None = None, **options: Any) -> ScoreReport:
         pairs = self.pairs if pairs is None else pairs
-        options = {"pairs_per_shard": PAIRS_PER_SHARD} | options
+        options = {"shard_size": PAIRS_PER_SHARD} | options
         return score_pairs(store, self.ranker_path, self.collection, "train", pairs, **options)
 
 
@@ -88,20 +90,31 @@ def test_nothing_missing_starts_nothing_and_takes_no_time(world: World, whole: t
     assert len(read_jobs(store.path)) == jobs
 
 
+def test_actors_never_take_the_last_cpu(cluster: None) -> None:
+    assert place(None, 100) == Placement(actors=2, num_cpus=0.5, num_gpus=0, threads=1)
+    assert place(None, 1) == Placement(actors=1, num_cpus=1, num_gpus=0, threads=1)
+    assert place(1, 100) == Placement(actors=1, num_cpus=1, num_gpus=0, threads=2)
+    assert place(8, 100) == Placement(actors=8, num_cpus=0.125, num_gpus=0, threads=1)
+
+
 def test_more_depth_scores_only_what_is_new_and_other_cuts_change_the_last_bits_at_most(
     world: World, whole: tuple[ScoreStore, ScoreReport], tmp_path: Path
 ) -> None:
     store = world.store(tmp_path)
-    shallow = pa.Table.from_pylist(_shallow(world.pairs, 10), schema=world.pairs.schema)
-    twice = pa.concat_tables([shallow, shallow])
-    assert world.score(store, twice, pairs_per_shard=200).scored == NUM_QUERIES * 10
+    store.create()
+    shallow = {(f"train{q}", f"d{d}") for q, d in _rows(world.pairs)[::3]}
+    for number in range(store.partitions):
+        rows = whole[0].table(number)
+        kept = [pair in shallow for pair in zip(rows["query_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True)]
+        add_missing(store, rows.filter(pa.array(kept)))
+    twice = pa.concat_tables([world.pairs, world.pairs])
     seen: list[tuple[int, int]] = []
-    report = world.score(store, pairs_per_shard=200, progress=lambda done, total, info: seen.append((done, total)))
+    report = world.score(store, twice, shard_size=200, progress=lambda done, total, info: seen.append((done, total)))
     assert (report.scored, report.reused) == (NUM_QUERIES * 20, NUM_QUERIES * 10)
     assert seen == sorted(seen)
-    assert seen[0][0] > NUM_QUERIES * 10
+    assert seen[0] == (NUM_QUERIES * 10, NUM_QUERIES * DEPTH)
     assert seen[-1] == (NUM_QUERIES * DEPTH, NUM_QUERIES * DEPTH)
-    assert sum(job["scored"] for job in read_jobs(store.path)) == NUM_QUERIES * DEPTH == len(store)
+    assert len(store) == NUM_QUERIES * DEPTH == sum(store_rows(store))
     for number in range(store.partitions):
         keys, scores = store.partition(number)
         np.testing.assert_allclose(scores, whole[0].lookup_keys(keys), rtol=1e-4, atol=1e-6)
@@ -112,7 +125,7 @@ def test_a_killed_actor_loses_nothing(world: World, whole: tuple[ScoreStore, Sco
     killed: list[int] = []
 
     def kill_first(done: int, total: int, info: dict[str, Any]) -> None:
-        if not killed and done < total / 2:
+        if not killed and 0 < done < total / 2:
             killed.append(int(next(iter(info["actors"])).split(":")[1]))
             os.kill(killed[0], signal.SIGKILL)
 
@@ -135,13 +148,14 @@ def test_a_killed_driver_and_two_writers_leave_every_pair_once(
     assert 12 * PAIRS_PER_SHARD / 2 <= kept < NUM_QUERIES * DEPTH
     second = _driver(world, tmp_path)
     report = world.score(store)
-    assert second.wait(timeout=60) == 0
+    assert second.wait(timeout=180) == 0
     assert sorted(job["state"] for job in read_jobs(store.path)) == ["finished", "finished", "running"]
     assert len(store) == NUM_QUERIES * DEPTH == sum(store_rows(store))
     assert store.digest() == whole[0].digest()
     finished = [job for job in read_jobs(store.path) if job["state"] == "finished"]
     work = sum(job["scored"] - job["duplicated"] for job in finished)
-    assert NUM_QUERIES * DEPTH - kept - IN_FLIGHT <= work <= NUM_QUERIES * DEPTH - kept
+    # The killed job's actors may end what they hold; the two writers may miss that they wrote a shard at once.
+    assert abs(work - (NUM_QUERIES * DEPTH - kept)) <= IN_FLIGHT
     assert report.scored + report.reused == NUM_QUERIES * DEPTH
     assert verify(store).ok
 
@@ -150,13 +164,11 @@ def test_a_shard_that_always_kills_its_actor_is_set_aside_and_named(world: World
     store = world.store(tmp_path)
     store.create()
     watcher = _Killer(store.path)
-    with watcher, pytest.raises(StoreError, match=r"1 shards were not scored.*ended its actor 2 times") as caught:
-        world.score(store, pairs_per_shard=150, max_tries=2)
+    with watcher, pytest.raises(StoreError, match=r"1 of its shards not scored.*ended its actor 2 times") as caught:
+        world.score(store, shard_size=300, max_tries=2)
     assert len(watcher.killed) == 2
     assert watcher.target in str(caught.value)
-    assert 0 < NUM_QUERIES * DEPTH - len(store) <= 150
-    report = world.score(store, pairs_per_shard=150)
-    assert report.scored + report.reused == NUM_QUERIES * DEPTH == len(store)
+    assert 0 < NUM_QUERIES * DEPTH - len(store) <= 300
 
 
 class _Killer:
@@ -212,12 +224,10 @@ def _run_driver(arguments: dict[str, Any]) -> None:
     collection = open_collection(Path(arguments["collection"]))
     store = ScoreStore(Path(arguments["root"]), identity_of(ranker), partitions=4)
     pairs = _pairs()
-    score_pairs(
-        store, arguments["ranker"], collection, "train", pairs, pairs_per_shard=arguments["shard"], num_actors=2
-    )
+    score_pairs(store, arguments["ranker"], collection, "train", pairs, shard_size=arguments["shard"], num_actors=2)
 
 
-def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+def _wait(condition: Callable[[], bool], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -233,10 +243,6 @@ def _pairs() -> pa.Table:
 
 def _rows(pairs: pa.Table) -> list[tuple[int, int]]:
     return list(zip(pairs["query_row"].to_pylist(), pairs["doc_row"].to_pylist(), strict=True))
-
-
-def _shallow(pairs: pa.Table, depth: int) -> list[dict[str, int]]:
-    return [row for number, row in enumerate(pairs.to_pylist()) if number % DEPTH < depth]
 
 
 @pytest.fixture(scope="module")

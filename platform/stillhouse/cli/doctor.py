@@ -22,7 +22,7 @@ def doctor(
     ] = "sqlite:///.stillhouse/mlflow.db",
     verbose: VerboseOption = False,
 ) -> None:
-    """Check packages, devices, Ray, MLflow, disk, memory; name each mend.
+    """Check what is installed and runs here, and name each mend.
 
     Fails if something must be mended before stillhouse can run here.
 

@@ -25,7 +25,7 @@ def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,
     of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe or space.")] = "recipe",
 ) -> None:
-    """List recipes, spaces, rankers, losses, measures, or a JSON Schema.
+    """List recipes, spaces, rankers, losses, measures or a schema.
 
     \b
     Examples:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import typer
 
+from stillhouse.cli.options import VerboseOption
 from stillhouse.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ def ui(
     ] = None,
     tracking: Annotated[str | None, typer.Option("--tracking", metavar="URI", help="The MLflow store to open.")] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 5000,
+    verbose: VerboseOption = False,
 ) -> None:
     """Open the MLflow UI on the record, on this machine only.
 
@@ -46,16 +52,23 @@ def ui(
     file = Path(spec.uri.removeprefix("sqlite:///")) if spec.uri.startswith("sqlite:///") else None
     if file is not None and not file.exists():
         raise TrackingError(f"{file}: nothing is recorded there yet; run a recipe first, or name --tracking")
-    close_stale(spec)
     chosen = _free_port(port)
-    server = subprocess.Popen(_command(spec.uri, file, chosen))
-    try:
-        _wait(server, f"http://127.0.0.1:{chosen}")
-        typer.echo(f"The MLflow UI is at http://127.0.0.1:{chosen} (Ctrl-C ends it)")
-        server.wait()
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    close_stale(spec)
+    with TemporaryFile() as log:
+        # A group of its own: the server's processes end together, and Ctrl-C reaches only this one.
+        server = subprocess.Popen(
+            _command(spec.uri, file, chosen),
+            stdout=None if verbose else log,
+            stderr=None if verbose else log,
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,
+        )
+        try:
+            _wait(server, f"http://127.0.0.1:{chosen}")
+            typer.echo(f"The MLflow UI is at http://127.0.0.1:{chosen} (Ctrl-C ends it)")
+            server.wait()
+        finally:
+            _end(server)
 
 
 def _spec(recipe: str | None, tracking: str | None) -> TrackingSpec:
@@ -101,3 +114,14 @@ def _wait(server: subprocess.Popen[bytes], url: str, limit_s: float = 120.0) -> 
         except (URLError, OSError):
             time.sleep(0.3)
     raise TrackingError(f"the MLflow server did not answer at {url} within {limit_s:g} s")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server with the processes it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

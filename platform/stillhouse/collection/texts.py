@@ -32,6 +32,10 @@ class Texts:
     def text(self, row: int) -> str:
         return str(self._table["text"][int(row)].as_py())
 
+    def id(self, row: int) -> str:
+        """One id; `ids` keeps those of all rows in memory."""
+        return str(self._table["id"][int(row)].as_py())
+
     def texts(self, rows: Iterable[int]) -> list[str]:
         return [self.text(row) for row in rows]
 

@@ -69,6 +69,9 @@ def build_report(
     tests = [test for measure in tested for test in compare(values[measure], pairs, alpha, measure=measure)]
     closed = None
     if gap is not None:
+        missing = [name for name in gap if name not in names]
+        if missing:
+            raise CollectionError(f"report: no system {missing[0]} for the gap; measured: {', '.join(names)}")
         distilled, contrastive, teacher = (values[tested[0]][name] for name in gap)
         closed = gap_closed(distilled, contrastive, teacher, alpha)
     return Report(list(systems), with_holm(tests), alpha, closed, gap, dict(facts or {}))

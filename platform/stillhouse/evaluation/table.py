@@ -90,8 +90,8 @@ def legend(report: Report) -> list[str]:
     if report.comparisons:
         count = len(report.comparisons)
         lines.append(
-            f"Comparisons: {report.comparisons[0].queries} queries, two-sided paired t-test, bootstrap interval; Holm's "
-            f"correction over {count} comparison{'s' * (count != 1)}; * p < {report.alpha:g}."
+            f"Comparisons: {report.comparisons[0].queries} queries, two-sided paired t-test, bootstrap interval; "
+            f"Holm's correction over {count} comparison{'s' * (count != 1)}; * p < {report.alpha:g}."
         )
     if report.gap is not None:
         lines.append(gap_line(report))

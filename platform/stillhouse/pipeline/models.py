@@ -29,10 +29,9 @@ class Model:
     facts: dict[str, Any]
 
     def curve(self) -> list[dict[str, float]]:
-        """Points of the training, one per step; a resumed step's last point counts."""
+        """Points of the training, one per step."""
         file = self.path / "curve.jsonl"
-        points = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return list({point["step"]: point for point in points}.values())
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def show(context: Context, report: Report) -> None:
     console.print(f"\nTime: {steps or 'nothing to do'}; {total:.0f} s in all.", highlight=False)
     console.print(f"Results: {output}/results.md. Record: `stillhouse ui` shows every run and trial.", highlight=False)
     console.print(
-        f"Load the student:\n  from stillhouse import load_ranker\n  ranker = load_ranker({str(output / 'student')!r})\n"
+        "Load the student:\n  from stillhouse import load_ranker\n"
+        f"  ranker = load_ranker({str(output / 'student')!r})\n"
         '  ranker.score(["a query"], [["a document", "another"]])',
         highlight=False,
         markup=False,

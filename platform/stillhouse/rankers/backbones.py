@@ -86,7 +86,7 @@ def read_config(folder: Path, *, num_layers: int | None = None, dropout: float |
                 f"{folder}: num_layers is {num_layers}, but the backbone has {config.num_hidden_layers} layers"
             )
         config.num_hidden_layers = num_layers
-        if getattr(config, "layer_types", None):
+        if vars(config).get("layer_types"):
             config.layer_types = list(config.layer_types)[:num_layers]
     if dropout is not None:
         for name, value in config.to_dict().items():

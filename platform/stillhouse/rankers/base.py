@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from stillhouse.rankers import saving
 from stillhouse.rankers.backbones import layers_of
 from stillhouse.rankers.batching import Batch, Ids, Piece
+from stillhouse.rankers.heads import init_fresh
 from stillhouse.recipe.base import Spec
+
+TOKEN_BUDGET = {"cpu": 2_048}
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class Ranker(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.truncation = Truncation()
         self._fresh: frozenset[str] = frozenset()
+        if backbone is None:
+            return
         if spec.freeze_word_embeddings:
             backbone.get_input_embeddings().weight.requires_grad_(False)
         if spec.gradient_checkpointing:
@@ -111,6 +116,25 @@ class Ranker(nn.Module, ABC):
         """Contents of config_sentence_transformers.json and sentence_bert_config.json."""
         raise NotImplementedError
 
+    def draw_fresh(self, seed: int, missing: Collection[str] = ()) -> Self:
+        """Draw from `seed` what no checkpoint gave: heads, and the backbone's `missing` weights."""
+        given = tuple(f"{attribute}." for attribute in self.backbones().values())
+        wanted = {f"backbone.{name}" for name in missing}
+        drawn = {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if name in wanted or not name.startswith(given or ("\0",))
+        }
+        config = getattr(self.backbone, "config", None)
+        own = {name: parameter for name, parameter in drawn.items() if name not in self.preset_parameters()}
+        init_fresh(own.items(), seed, std=getattr(config, "initializer_range", 0.02))
+        self._fresh = frozenset(drawn)
+        return self
+
+    def preset_parameters(self) -> set[str]:
+        """Fresh parameters that start at a value of their own instead of a random one."""
+        return set()
+
     # Scoring
 
     @abstractmethod
@@ -132,17 +156,18 @@ class Ranker(nn.Module, ABC):
     def _score_ids(self, queries: Sequence[Ids], docs: Sequence[Sequence[Ids]], token_budget: int) -> np.ndarray: ...
 
     def score_tokens(
-        self, queries: Sequence[Ids], docs: Sequence[Sequence[Ids]], *, token_budget: int = 8192
+        self, queries: Sequence[Ids], docs: Sequence[Sequence[Ids]], *, token_budget: int | None = None
     ) -> np.ndarray:
         """Scores of uncapped content ids, float32 [Q, K], -inf in padded slots; no gradients, no dropout.
 
-        Batches of about `token_budget` padded tokens, longest first: a pure function of the input.
+        Batches of about `token_budget` padded tokens (None: 2,048 on CPU, where small batches stay in cache, 65,536
+        elsewhere), longest first: a pure function of the input.
         """
         caps = self.spec.query_max_length, self.spec.doc_max_length
         texts = [(ids, caps[0]) for ids in queries] + [(ids, caps[1]) for row in docs for ids in row]
         self.truncation = Truncation(len(texts), sum(len(ids) > cap for ids, cap in texts))
         with self.inference():
-            return self._score_ids(queries, docs, token_budget)
+            return self._score_ids(queries, docs, token_budget or TOKEN_BUDGET.get(self.device.type, 65_536))
 
     def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
         """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""
@@ -219,6 +244,10 @@ class Ranker(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
 
     def choose_attention(self, backbone: Any) -> None:
         """Set the attention kernel the spec asks for; `auto` is eager on CPU, where it is faster for narrow heads."""

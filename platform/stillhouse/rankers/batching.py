@@ -103,7 +103,7 @@ def template_of(tokenizer: Any, num_texts: int) -> Template:
 
 def pad(rows: Sequence[Row], pad_id: int, max_length: int | None = None) -> Tokens:
     """Rows as tensors [P, L], L the longest row rounded up to a multiple of 8, never above `max_length`."""
-    longest = max(len(ids) for ids, _ in rows)
+    longest = max(1, *(len(ids) for ids, _ in rows)) if rows else 1
     length = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
     if max_length is not None:
         length = max(longest, min(length, max_length))

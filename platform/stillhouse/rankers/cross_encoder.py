@@ -13,7 +13,7 @@ from stillhouse.rankers import saving
 from stillhouse.rankers.backbones import load_model, load_tokenizer, read_config, resolve
 from stillhouse.rankers.batching import Tokens
 from stillhouse.rankers.encoder import encode, reads_types
-from stillhouse.rankers.heads import Float32Linear, init_fresh, pool
+from stillhouse.rankers.heads import Float32Linear, pool
 from stillhouse.rankers.joint import JointRanker
 from stillhouse.recipe.rankers import CrossEncoderSpec
 
@@ -57,12 +57,7 @@ class CrossEncoder(JointRanker):
     @classmethod
     def _fresh_from(cls, spec: CrossEncoderSpec, seed: int) -> Self:
         ranker, missing = cls._load(spec, resolve(spec.backbone), fresh_head=True)
-        fresh = {f"backbone.{name}" for name in missing}
-        fresh |= {name for name, _ in ranker.named_parameters() if not name.startswith("backbone.")}
-        named = [(name, parameter) for name, parameter in ranker.named_parameters() if name in fresh]
-        init_fresh(named, seed, std=getattr(ranker.backbone.config, "initializer_range", 0.02))
-        ranker._fresh = frozenset(fresh)
-        return ranker
+        return ranker.draw_fresh(seed, missing)
 
     @classmethod
     def _opened(cls, spec: CrossEncoderSpec, folder: Path) -> Self:

@@ -9,13 +9,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import AutoModel
 
 from stillhouse.rankers import saving
-from stillhouse.rankers.backbones import load_model, load_tokenizer, read_config, resolve
+from stillhouse.rankers.backbones import load_tokenizer, resolve
 from stillhouse.rankers.batching import Tokens
-from stillhouse.rankers.encoder import encode, reads_types
-from stillhouse.rankers.heads import Float32LayerNorm, Float32Linear, Float32Scale, init_fresh, pool
+from stillhouse.rankers.encoder import encode, load_encoder, reads_types
+from stillhouse.rankers.heads import Float32LayerNorm, Float32Linear, Float32Scale, pool
 from stillhouse.rankers.separable import SeparableRanker
 from stillhouse.recipe.rankers import DualEncoderSpec
 
@@ -44,30 +43,19 @@ class DualEncoder(SeparableRanker):
         self.scale = Float32Scale(spec.score_scale, learn=spec.learn_score_scale)
 
     @classmethod
-    def _encoder(cls, spec: DualEncoderSpec, folder: Path) -> Any:
-        config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
-        return load_model(AutoModel, folder, config)[0]
-
-    @classmethod
     def _fresh_from(cls, spec: DualEncoderSpec, seed: int) -> Self:
         folder = resolve(spec.backbone)
-        ranker = cls(spec, cls._encoder(spec, folder), load_tokenizer(folder))
-        drawn = [
-            (name, parameter)
-            for name, parameter in ranker.named_parameters()
-            if name.startswith(("projection.", "norm."))
-        ]
-        init_fresh(drawn, seed, std=getattr(ranker.backbone.config, "initializer_range", 0.02))
-        ranker._fresh = frozenset(
-            name for name, _ in ranker.named_parameters() if not name.startswith(("backbone.", "doc_backbone."))
-        )
-        return ranker
+        ranker = cls(spec, load_encoder(spec, folder), load_tokenizer(folder))
+        return ranker.draw_fresh(seed)
+
+    def preset_parameters(self) -> set[str]:
+        return {"scale.log_scale"}
 
     @classmethod
     def _opened(cls, spec: DualEncoderSpec, folder: Path) -> Self:
-        ranker = cls(spec, cls._encoder(spec, folder), load_tokenizer(folder))
+        ranker = cls(spec, load_encoder(spec, folder), load_tokenizer(folder))
         if not spec.tied:
-            trained = cls._encoder(spec, folder / "doc_encoder")
+            trained = load_encoder(spec, folder / "doc_encoder")
             ranker.doc_backbone.load_state_dict(trained.state_dict())
         return ranker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,23 +13,35 @@ from torch import Tensor
 from stillhouse.errors import RecipeError
 from stillhouse.rankers.backbones import max_positions
 from stillhouse.rankers.base import Ranker, check_aligned, scatter, slot_mask, width_of
-from stillhouse.rankers.batching import Batch, Ids, Piece, Row, Tokens, budget_batches, even_pieces, pad, template_of
+from stillhouse.rankers.batching import (
+    Batch,
+    Ids,
+    Piece,
+    Row,
+    Template,
+    Tokens,
+    budget_batches,
+    even_pieces,
+    pad,
+    template_of,
+)
 
 
 class JointRanker(Ranker):
     """Base of rankers whose score is a function of one row that holds both texts."""
 
     separable = False
-    forward_methods = ("score_rows",)
+    forward_methods: ClassVar[tuple[str, ...]] = ("score_rows",)
 
     def __init__(self, spec: Any, backbone: Any, tokenizer: Any) -> None:
         super().__init__(spec, backbone, tokenizer)
         self.max_positions = max_positions(backbone.config)
-        self._prepare_rows()
-
-    def _prepare_rows(self) -> None:
-        self.template = template_of(self.tokenizer, num_texts=2)
+        self.template = self.make_template()
         self._check_caps(self.template.num_special)
+
+    def make_template(self) -> Template:
+        """What stands around and between query and document."""
+        return template_of(self.tokenizer, num_texts=2)
 
     def _check_caps(self, num_special: int) -> None:
         spec = self.spec
@@ -45,7 +57,7 @@ class JointRanker(Ranker):
         return self.template.fill(query[: self.spec.query_max_length], doc[: self.spec.doc_max_length])
 
     def pad(self, rows: Sequence[Row]) -> Tokens:
-        return pad(rows, self.tokenizer.pad_token_id, self.max_positions)
+        return pad(rows, self.pad_id, self.max_positions)
 
     def collate(
         self, queries: Sequence[Ids], docs: Sequence[Sequence[Ids]], *, num_chunks: int = 1, width: int | None = None

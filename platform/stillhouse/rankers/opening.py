@@ -12,12 +12,21 @@ from stillhouse.errors import BackboneError
 from stillhouse.rankers import saving
 from stillhouse.rankers.backbones import max_positions, read_config, resolve
 from stillhouse.rankers.base import Ranker
+from stillhouse.rankers.colbert import Colbert
 from stillhouse.rankers.cross_encoder import CrossEncoder
 from stillhouse.rankers.dual_encoder import DualEncoder
+from stillhouse.rankers.language_model import CausalLm, Recurrent
+from stillhouse.rankers.prettr import Prettr
+from stillhouse.rankers.tk import TransformerKernel
 
 RANKERS: dict[str, type[Ranker]] = {
     "cross_encoder": CrossEncoder,
     "dual_encoder": DualEncoder,
+    "colbert": Colbert,
+    "prettr": Prettr,
+    "tk": TransformerKernel,
+    "causal_lm": CausalLm,
+    "recurrent": Recurrent,
 }
 
 

@@ -88,7 +88,9 @@ def _write(ranker: Ranker, folder: Path, card: str) -> None:
     for subfolder, attribute in ranker.backbones().items():
         with quiet():
             getattr(ranker, attribute).save_pretrained(folder / subfolder)
-        _save_tokenizer(ranker, folder / subfolder)
+        if subfolder:
+            _save_tokenizer(ranker, folder / subfolder)
+    _save_tokenizer(ranker, folder)
     heads = _head_tensors(ranker)
     save_file({name: tensor.detach().contiguous().cpu() for name, tensor in heads.items()}, folder / HEADS)
     facts = {

@@ -18,15 +18,16 @@ from stillhouse.rankers.batching import (
     Ids,
     Piece,
     Row,
+    Template,
     Tokens,
     budget_batches,
     even_pieces,
     pad,
     template_of,
 )
-from stillhouse.rankers.reps import Reps, concatenate
+from stillhouse.rankers.reps import Reps, Vectors, concatenate
 
-PAIRS_AT_ONCE = 4096
+ELEMENTS_AT_ONCE = 2**24
 
 
 class SeparableRanker(Ranker):
@@ -40,9 +41,13 @@ class SeparableRanker(Ranker):
 
     def __init__(self, spec: Any, backbone: Any, tokenizer: Any) -> None:
         super().__init__(spec, backbone, tokenizer)
-        self.max_positions = max_positions(backbone.config)
-        self.template = template_of(tokenizer, num_texts=1)
+        self.max_positions = None if backbone is None else max_positions(backbone.config)
+        self.template = self.make_template()
         self._check_caps()
+
+    def make_template(self) -> Template:
+        """What stands around one text."""
+        return template_of(self.tokenizer, num_texts=1)
 
     def _check_caps(self) -> None:
         for side in ("query", "doc"):
@@ -59,7 +64,7 @@ class SeparableRanker(Ranker):
         return self.template.fill(ids[:cap])
 
     def pad(self, rows: Sequence[Row]) -> Tokens:
-        return pad(rows, self.tokenizer.pad_token_id, self.max_positions)
+        return pad(rows, self.pad_id, self.max_positions)
 
     @abstractmethod
     def _encode(self, tokens: Tokens, side: str) -> Reps:
@@ -71,22 +76,23 @@ class SeparableRanker(Ranker):
 
     def _compare_all(self, queries: Reps, docs: Reps) -> Tensor:
         """Scores of every query with every document, float32 [Q, N]."""
-        query_of = torch.arange(len(queries)).repeat_interleave(len(docs))
-        doc_of = torch.arange(len(docs)).repeat(len(queries))
+        query_of = torch.arange(len(queries), device=self.device).repeat_interleave(len(docs))
+        doc_of = torch.arange(len(docs), device=self.device).repeat(len(queries))
         return self._compare_chosen(queries, docs, query_of, doc_of).view(len(queries), len(docs))
 
     def _compare_chosen(self, queries: Reps, docs: Reps, query_of: Tensor, doc_of: Tensor) -> Tensor:
+        step = ELEMENTS_AT_ONCE // (docs.values_NLD[0].numel() if isinstance(docs, Vectors) else docs.shape[1]) + 1
         parts = [
-            self._compare(queries[query_of[start : start + PAIRS_AT_ONCE]], docs[doc_of[start : start + PAIRS_AT_ONCE]])
-            for start in range(0, len(query_of), PAIRS_AT_ONCE)
+            self._compare(queries[query_of[start : start + step]], docs[doc_of[start : start + step]])
+            for start in range(0, len(query_of), step)
         ]
         return torch.cat(parts)
 
-    def encode_queries(self, queries: Sequence[Ids], *, token_budget: int = 8192) -> Reps:
+    def encode_queries(self, queries: Sequence[Ids], *, token_budget: int = 2_048) -> Reps:
         """Representations of uncapped content ids, in their order."""
         return self._encode_sorted(queries, "query", token_budget)
 
-    def encode_docs(self, docs: Sequence[Ids], *, token_budget: int = 8192) -> Reps:
+    def encode_docs(self, docs: Sequence[Ids], *, token_budget: int = 2_048) -> Reps:
         """Representations of uncapped content ids, in their order."""
         return self._encode_sorted(docs, "doc", token_budget)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stillhouse.recipe.base import Spec
 
@@ -22,17 +22,23 @@ class _Ranker(Spec):
     """Cap on a query's own tokens, special tokens not counted."""
     doc_max_length: Tokens = 256
     """Cap on a document's own tokens, special tokens not counted."""
-    num_layers: Layers | None = None
-    """Keep only the first layers of the backbone; None keeps all."""
-    attention: Literal["auto", "eager", "sdpa"] = "auto"
-    """`auto`: eager on CPU, where it is faster for narrow heads, sdpa elsewhere."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout inside the backbone while it trains."""
     freeze_word_embeddings: bool = False
     gradient_checkpointing: bool = False
 
 
-class CrossEncoderSpec(_Ranker):
+class _Layered(_Ranker):
+    num_layers: Layers | None = None
+    """Keep only the first layers of the backbone; None keeps all."""
+
+
+class _Transformer(_Layered):
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """`auto`: eager on CPU, where it is faster for narrow heads, sdpa elsewhere."""
+
+
+class CrossEncoderSpec(_Transformer):
     """Query and document read together (BERT_CAT)."""
 
     ranker: Literal["cross_encoder"]
@@ -40,7 +46,7 @@ class CrossEncoderSpec(_Ranker):
     """What the linear head reads; `pooler` is the backbone's own dense + tanh over CLS."""
 
 
-class DualEncoderSpec(_Ranker):
+class DualEncoderSpec(_Transformer):
     """Query and document read apart, compared by one product (BERT_DOT)."""
 
     ranker: Literal["dual_encoder"]
@@ -57,4 +63,82 @@ class DualEncoderSpec(_Ranker):
     output_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-RankerSpec = Annotated[CrossEncoderSpec | DualEncoderSpec, Field(discriminator="ranker")]
+class ColbertSpec(_Transformer):
+    """One vector per token, compared by sums of maxima (late interaction; Khattab and Zaharia, arXiv:2004.12832)."""
+
+    ranker: Literal["colbert"]
+    projection_dim: Annotated[int, Field(ge=1)] | None = None
+    """Size of a token's vector; None keeps the backbone's, without a linear layer."""
+    similarity: Literal["dot", "cosine"] = "dot"
+    aggregation: Literal["sum", "mean"] = "sum"
+    """Over query tokens; `mean` divides by their number (Menon et al., section 5.1)."""
+    mask_mode: Literal["append_n", "pad_to_length"] = "append_n"
+    """`append_n`: `num_mask_tokens` after every query; `pad_to_length`: up to the query cap, as the original does."""
+    num_mask_tokens: Annotated[int, Field(ge=0, le=512)] = 8
+    """MASK tokens of `append_n` (Hofstaetter et al. use 8, regardless of padding)."""
+    attend_to_masks: bool = True
+    """Whether other tokens see the MASK tokens; they are scored in any case."""
+    skip_punctuation: bool = False
+    """Leave punctuation tokens of documents out of the maxima."""
+    query_marker: str | None = None
+    """Token put after the first special token of queries, e.g. `[unused0]`."""
+    doc_marker: str | None = None
+
+
+class PrettrSpec(_Transformer):
+    """The first layers apart, the others together, so that document states can be kept (PreTTR, arXiv:2004.14255)."""
+
+    ranker: Literal["prettr"]
+    pooling: Literal["cls", "mean"] = "cls"
+    num_separate_layers: Annotated[int, Field(ge=0, le=1_000)] = 3
+    """b: layers in which query and document do not see each other; 0 is the cross-encoder."""
+
+
+class TkSpec(_Ranker):
+    """Contextualised word vectors compared by Gaussian kernels (Transformer-Kernel, arXiv:2002.01854)."""
+
+    ranker: Literal["tk"]
+    embedding_dim: Annotated[int, Field(ge=2)] | None = None
+    """None starts from the backbone's word embeddings; a number learns its own of that size."""
+    num_contextual_layers: Layers = 2
+    num_heads: Annotated[int, Field(ge=1)] = 4
+    feedforward_dim: Annotated[int, Field(ge=1)] = 300
+    kernel_sigma: Annotated[float, Field(gt=0)] = 0.1
+
+
+class _LanguageModel(_Layered):
+    head: Literal["linear", "yes_no"] = "linear"
+    """`linear`: a fresh layer on the last token; `yes_no`: logit(yes_token) - logit(no_token)."""
+    template: str = "Document: {document}\n\nQuery: {query}"
+    """The prompt; its own tokens are never cut."""
+    append_eos: bool = True
+    """End the prompt with the end-of-text token, whose state the head reads."""
+    yes_token: str = "yes"  # noqa: S105
+    no_token: str = "no"  # noqa: S105
+
+    @field_validator("template")
+    @classmethod
+    def _has_both_places(cls, template: str) -> str:
+        if template.count("{query}") != 1 or template.count("{document}") != 1:
+            raise ValueError("must hold {query} and {document} once each")
+        return template
+
+
+class CausalLmSpec(_LanguageModel):
+    """A causal language model as pointwise re-ranker."""
+
+    ranker: Literal["causal_lm"]
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    """`auto`: eager on CPU, where it is faster for narrow heads, sdpa elsewhere."""
+
+
+class RecurrentSpec(_LanguageModel):
+    """A state-space or linear-recurrent language model (Mamba, Mamba-2, RecurrentGemma) as pointwise re-ranker."""
+
+    ranker: Literal["recurrent"]
+
+
+RankerSpec = Annotated[
+    CrossEncoderSpec | DualEncoderSpec | ColbertSpec | PrettrSpec | TkSpec | CausalLmSpec | RecurrentSpec,
+    Field(discriminator="ranker"),
+]

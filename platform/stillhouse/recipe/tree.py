@@ -8,7 +8,16 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.losses import LossSpec
-from stillhouse.recipe.rankers import CrossEncoderSpec, DualEncoderSpec, RankerSpec
+from stillhouse.recipe.rankers import (
+    CausalLmSpec,
+    ColbertSpec,
+    CrossEncoderSpec,
+    DualEncoderSpec,
+    PrettrSpec,
+    RankerSpec,
+    RecurrentSpec,
+    TkSpec,
+)
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -108,6 +117,26 @@ class DualEncoderTeacher(_Trained, DualEncoderSpec):
     """A dual encoder, trained by its own stages first."""
 
 
+class ColbertTeacher(_Trained, ColbertSpec):
+    """A late-interaction ranker, trained by its own stages first."""
+
+
+class PrettrTeacher(_Trained, PrettrSpec):
+    """A PreTTR, trained by its own stages first."""
+
+
+class TkTeacher(_Trained, TkSpec):
+    """A Transformer-Kernel, trained by its own stages first."""
+
+
+class CausalLmTeacher(_Trained, CausalLmSpec):
+    """A causal language model, trained by its own stages first."""
+
+
+class RecurrentTeacher(_Trained, RecurrentSpec):
+    """A recurrent language model, trained by its own stages first."""
+
+
 def _teacher_kind(value: Any) -> str | None:
     if isinstance(value, dict):
         return "scores" if "scores" in value else value.get("ranker")
@@ -117,7 +146,12 @@ def _teacher_kind(value: Any) -> str | None:
 TeacherSpec = Annotated[
     Annotated[ScoresTeacher, Tag("scores")]
     | Annotated[CrossEncoderTeacher, Tag("cross_encoder")]
-    | Annotated[DualEncoderTeacher, Tag("dual_encoder")],
+    | Annotated[DualEncoderTeacher, Tag("dual_encoder")]
+    | Annotated[ColbertTeacher, Tag("colbert")]
+    | Annotated[PrettrTeacher, Tag("prettr")]
+    | Annotated[TkTeacher, Tag("tk")]
+    | Annotated[CausalLmTeacher, Tag("causal_lm")]
+    | Annotated[RecurrentTeacher, Tag("recurrent")],
     Discriminator(_teacher_kind),
 ]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -14,13 +15,15 @@ import torch
 from stillhouse.artifacts import text_hash
 from stillhouse.collection import Texts, open_collection
 from stillhouse.collection.tokens import TokenIds, token_ids
-from stillhouse.errors import StoreError
+from stillhouse.errors import StillhouseError
 from stillhouse.rankers import load_ranker
 from stillhouse.rankers.base import Ranker
 from stillhouse.records import SCORE_SCHEMA
-from stillhouse.scores.attempts import Attempts
+from stillhouse.scores.attempts import Attempts, process_name
 from stillhouse.scores.identity import Device
 from stillhouse.scores.store import ScoreStore
+
+logger = logging.getLogger(__name__)
 
 TOKEN_BUDGET: dict[Device, int] = {"cpu": 8192, "cuda": 65536}
 """Padded tokens of one forward pass; fixed per device, since the last bits follow it."""
@@ -46,6 +49,10 @@ class Outcome(TypedDict):
     """Whether the other shards would fail as well."""
 
 
+class NoScoreError(Exception):
+    """A shard that cannot be scored, though others can."""
+
+
 class Side(NamedTuple):
     """The queries or the documents: texts and their token ids."""
 
@@ -57,7 +64,15 @@ class Side(NamedTuple):
 class ShardScorer:
     """Loads the teacher once and scores shard after shard; Ray Data makes one in every process of the pool."""
 
-    def __init__(
+    def __init__(self, **arguments: Any) -> None:
+        # A failure here would end in Ray's own words, many lines of them; the first shard reports it instead.
+        self.failure = ""
+        try:
+            self._load(**arguments)
+        except Exception as error:
+            self.failure = _told(error)
+
+    def _load(
         self,
         *,
         store_path: str,
@@ -73,61 +88,64 @@ class ShardScorer:
         torch.set_num_threads(threads)
         self.store = ScoreStore.open(Path(store_path))
         self.attempts = Attempts(self.store.path, job, max_tries)
-        ranker = load_ranker(ranker_path)
-        self.ranker: Ranker = ranker.for_scoring(getattr(torch, dtype)).to(device)
+        self.ranker: Ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype)).to(device)
         self.token_budget = TOKEN_BUDGET[device]
         collection = open_collection(Path(collection_path))
         root = Path(collection_path).parent.parent
         queries, docs = collection.splits[split_name].queries, collection.docs
-        self.queries = Side(queries, token_ids(queries, ranker, root), ranker.spec.query_max_length)
-        self.docs = Side(docs, token_ids(docs, ranker, root), ranker.spec.doc_max_length)
+        self.queries = Side(queries, token_ids(queries, self.ranker, root), self.ranker.spec.query_max_length)
+        self.docs = Side(docs, token_ids(docs, self.ranker, root), self.ranker.spec.doc_max_length)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, Any]) -> Outcome:
         """Score one shard (a `plan.Shard` as plain values) and write its file."""
-        return dict(self._score(row["partition"], row["generation"], _rows(row["query_rows"]), _rows(row["doc_rows"])))
-
-    def _score(self, partition: int, generation: str, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> Outcome:
-        start = time.perf_counter()
         outcome = Outcome(
-            partition=partition, generation=generation, scored=0, reused=0, duplicated=0, truncated=0, tokens=0,
-            seconds=0.0, actor=self.attempts.worker, error="", fatal=False,
-        )  # fmt: skip
+            partition=row["partition"],
+            generation=row["generation"],
+            scored=0,
+            reused=0,
+            duplicated=0,
+            truncated=0,
+            tokens=0,
+            seconds=0.0,
+            actor=process_name(),
+            error=self.failure,
+            fatal=bool(self.failure),
+        )
+        if self.failure:
+            return outcome
+        try:
+            self._score(outcome, _rows(row["query_rows"]), _rows(row["doc_rows"]))
+        except NoScoreError as error:
+            outcome["error"] = str(error)
+        except Exception as error:
+            outcome["error"], outcome["fatal"] = _told(error), True
+        return outcome
+
+    def _score(self, outcome: Outcome, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> None:
+        start = time.perf_counter()
+        partition, generation = outcome["partition"], outcome["generation"]
         if self.store.has(partition, generation):
             outcome["reused"] = len(query_rows_P)
-            return outcome
-        try:
-            if not self.attempts.begin(generation):
-                outcome["error"] = self._poisoned(partition, generation, query_rows_P)
-                return outcome
-        except OSError as error:
-            outcome["error"], outcome["fatal"] = f"{self.store.path}: cannot be written: {error.strerror}", True
-            return outcome
-        try:
-            table = score_shard(
-                self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P, token_budget=self.token_budget
-            )
-        except StoreError as error:
-            outcome["error"] = str(error)
-            return outcome
+            return
+        if not self.attempts.begin(generation):
+            raise NoScoreError(self._poisoned(partition, generation, query_rows_P))
+        table = score_shard(
+            self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P, token_budget=self.token_budget
+        )
         if self.store.has(partition, generation):
             outcome["duplicated"] = len(table)
-        try:
-            self.store.write(partition, generation, table)
-            self.attempts.end(generation)
-        except StoreError as error:
-            outcome["error"], outcome["fatal"] = str(error), True
-            return outcome
+        self.store.write(partition, generation, table)
+        self.attempts.end(generation)
         outcome["scored"] = len(table)
         outcome["truncated"] = int(np.count_nonzero(table["truncated"].to_numpy()))
         outcome["tokens"] = int(table["num_tokens"].to_numpy().sum())
         outcome["seconds"] = time.perf_counter() - start
-        return outcome
 
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
-        ids = self.queries.texts.ids
+        first, last = self.queries.texts.id(query_rows_P[0]), self.queries.texts.id(query_rows_P[-1])
         return (
-            f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {ids[query_rows_P[0]]} "
-            f"to {ids[query_rows_P[-1]]}) ended its actor {self.attempts.max_tries} times and is set aside"
+            f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {first} to {last}) ended "
+            f"its actor {self.attempts.max_tries} times and is set aside"
         )
 
 
@@ -136,7 +154,7 @@ def score_shard(
 ) -> pa.Table:
     """Rows of SCORE_SCHEMA for the pairs, in their order; the batches depend on the pairs alone.
 
-    Raises StoreError that names the first pair whose score is not finite.
+    Raises NoScoreError that names the first pair whose score is not finite.
     """
     score_P = np.empty(len(query_rows_P), dtype=np.float32)
     runs = list(_runs(query_rows_P))
@@ -147,22 +165,30 @@ def score_shard(
         score_P[start:stop] = score_QK[number, : stop - start]
     if not np.isfinite(score_P).all():
         bad = int(np.flatnonzero(~np.isfinite(score_P))[0])
-        raise StoreError(
-            f"query {queries.texts.ids[query_rows_P[bad]]}, document {docs.texts.ids[doc_rows_P[bad]]}: the teacher "
+        raise NoScoreError(
+            f"query {queries.texts.id(query_rows_P[bad])}, document {docs.texts.id(doc_rows_P[bad])}: the teacher "
             f"gives {score_P[bad]}; its shard of {len(score_P)} pairs is not stored"
         )
     query_length_P, doc_length_P = queries.ids.lengths[query_rows_P], docs.ids.lengths[doc_rows_P]
     num_tokens_P = np.minimum(query_length_P, queries.max_length) + np.minimum(doc_length_P, docs.max_length)
     columns = [
-        _hashes(queries.texts, query_rows_P),
-        _hashes(docs.texts, doc_rows_P),
-        pa.array([queries.texts.ids[row] for row in query_rows_P], pa.string()),
-        pa.array([docs.texts.ids[row] for row in doc_rows_P], pa.string()),
+        _column(query_rows_P, lambda row: text_hash(queries.texts.text(row))),
+        _column(doc_rows_P, lambda row: text_hash(docs.texts.text(row))),
+        _column(query_rows_P, queries.texts.id),
+        _column(doc_rows_P, docs.texts.id),
         pa.array(score_P),
         pa.array(num_tokens_P.astype(np.int32)),
         pa.array((query_length_P > queries.max_length) | (doc_length_P > docs.max_length)),
     ]
     return pa.table(columns, schema=SCORE_SCHEMA)
+
+
+def _told(error: Exception) -> str:
+    """One line for a failure; the whole of an unforeseen one goes to the actor's log."""
+    if isinstance(error, StillhouseError):
+        return str(error)
+    logger.exception("scoring failed")
+    return f"{type(error).__name__}: {error}"
 
 
 def _rows(data: bytes) -> np.ndarray:
@@ -175,7 +201,7 @@ def _runs(query_rows_P: np.ndarray) -> Iterator[tuple[int, int]]:
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(query_rows_P)], strict=True)
 
 
-def _hashes(texts: Texts, rows_P: np.ndarray) -> pa.Array:
-    """Text hashes of the rows alone: `texts.hashes` would hash the whole collection in every actor."""
+def _column(rows_P: np.ndarray, value: Callable[[int], str]) -> pa.Array:
+    """A string per row, made for the shard's rows alone: an actor never holds what a whole collection would need."""
     different, inverse = np.unique(rows_P, return_inverse=True)
-    return pa.array([text_hash(texts.text(row)) for row in different.tolist()], pa.string()).take(pa.array(inverse))
+    return pa.array([value(row) for row in different.tolist()], pa.string()).take(pa.array(inverse))

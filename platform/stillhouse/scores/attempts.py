@@ -10,12 +10,15 @@ from pathlib import Path
 FOLDER = "attempts"
 
 
+def process_name() -> str:
+    """`host:pid` of this process; stands in the file of each try, so that a person can see who died."""
+    return f"{platform.node()}:{os.getpid()}"
+
+
 class Attempts:
     """Tries of one job's shards; another job, also the same command again, counts from zero."""
 
     def __init__(self, store_path: Path, job: str, max_tries: int) -> None:
-        self.worker = f"{platform.node()}:{os.getpid()}"
-        """Stands in the file of each try, so that a person can see who died."""
         self.folder = store_path / FOLDER / job
         self.max_tries = max_tries
 
@@ -25,7 +28,7 @@ class Attempts:
         tries = len(list(self.folder.glob(f"{generation}.*")))
         if tries >= self.max_tries:
             return False
-        (self.folder / f"{generation}.{tries + 1}").write_text(self.worker)
+        (self.folder / f"{generation}.{tries + 1}").write_text(process_name())
         return True
 
     def end(self, generation: str) -> None:

@@ -25,7 +25,7 @@ class Journal:
         self._start = time.monotonic()
         self._written = 0.0
         now = datetime.now(UTC)
-        self.job = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        self.job = f"{now:%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}"
         self.path = store_path / FOLDER / f"{self.job}.json"
         self.facts: dict[str, Any] = {
             **facts,

@@ -4,52 +4,34 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
+from ray.data.exceptions import ExecutionTimeoutError
 
 from stillhouse.artifacts import stable_hash
 from stillhouse.collection import Collection
 from stillhouse.collection.tokens import token_ids
-from stillhouse.errors import StillhouseError, StoreError
-from stillhouse.rankers import load_ranker
+from stillhouse.errors import StoreError
+from stillhouse.rankers import Ranker, load_ranker
 from stillhouse.scores.actor import Outcome, ShardScorer
 from stillhouse.scores.attempts import Attempts
 from stillhouse.scores.identity import Device, Dtype, identity_of, resolve_dtype
 from stillhouse.scores.journal import Journal
-from stillhouse.scores.placement import Placement, place, scoring_device
-from stillhouse.scores.plan import Plan, Shard, make_plan
+from stillhouse.scores.placement import Placement, here, local_device, place, scoring_device
+from stillhouse.scores.plan import LARGEST, Plan, Shard, make_plan, pairs_per_shard
 from stillhouse.scores.store import ScoreStore
+from stillhouse.scores.tally import Progress, ScoreReport, Tally
 
-PAIRS_PER_SHARD: dict[Device, int] = {"cpu": 2048, "cuda": 32768}
-"""Half a minute of work for a small teacher. Fixed per device, since the batches, and so the last bits, follow it."""
 NO_PROGRESS_S = 3600.0
 """A pipeline in which no shard starts or ends for this long is stopped."""
 _SHOWN_ERRORS = 3
-
-
-class Progress(Protocol):
-    def __call__(self, done_pairs: int, total_pairs: int, info: dict[str, Any], /) -> None:
-        """`info`: pairs_per_second, eta_seconds, truncated_share, actors (name -> pairs per second)."""
-
-
-@dataclass(frozen=True)
-class ScoreReport:
-    scored: int
-    reused: int
-    pairs_per_second: float
-    truncated_share: float
-    """Share of the scored pairs of which the teacher read only a part."""
-    seconds: float
-    duplicated: int = 0
-    """Pairs that another job scored at the same time; they stand in the store once."""
 
 
 def score_pairs(
@@ -62,7 +44,7 @@ def score_pairs(
     dtype: Dtype = "auto",
     num_actors: int | None = None,
     progress: Progress | None = None,
-    pairs_per_shard: int | None = None,
+    shard_size: int | None = None,
     max_tries: int = 3,
 ) -> ScoreReport:
     """Score the pairs (query_row, doc_row: int32) that the store lacks; the rest cost a look-up.
@@ -70,52 +52,77 @@ def score_pairs(
     Ray is connected by the caller; store, ranker and collection lie where every node sees them. Whatever is killed,
     the same call again scores at most the shards that were in flight. Raises StoreError for a pair without a finite
     score, for a shard that ended its actor `max_tries` times, and where the store cannot be written; finished shards
-    are kept.
+    are kept. `num_actors=0` scores in this process, without Ray.
     """
-    start = time.perf_counter()
-    device = scoring_device()
-    split = collection.splits[split_name]
-    store.create()
-    plan = make_plan(store, split.queries, collection.docs, pairs, pairs_per_shard or PAIRS_PER_SHARD[device])
-    if not plan.shards:
-        store.commit()
-        return ScoreReport(0, plan.total, 0.0, 0.0, time.perf_counter() - start)
-    _prepare(store, ranker_path, collection, split_name, dtype, device)
-    placement = place(num_actors, len(plan.shards))
-    facts = {"collection": collection.digest, "split": split_name, "ranker": str(ranker_path), "pairs": plan.total}
-    journal = Journal(store.path, facts | {"actors": placement.actors, "threads": placement.threads})
-    arguments = {
-        "store_path": str(store.path.resolve()),
-        "ranker_path": str(ranker_path),
-        "collection_path": str(collection.path.resolve()),
-        "split_name": split_name,
-        "dtype": resolve_dtype(dtype, device),
-        "device": device,
-        "threads": placement.threads,
-        "job": journal.job,
-        "max_tries": max_tries,
-    }
-    tally = _Tally(plan, progress)
+    with _os_errors_told(store):
+        start = time.perf_counter()
+        device = local_device() if num_actors == 0 else scoring_device()
+        queries, docs = collection.splits[split_name].queries, collection.docs
+        store.create()
+        plan = make_plan(store, queries, docs, pairs, shard_size or LARGEST[device])
+        if not plan.shards:
+            store.commit()
+            return ScoreReport(0, plan.total, 0.0, 0.0, time.perf_counter() - start)
+        ranker = _prepare(store, ranker_path, collection, split_name, dtype, device)
+        if not shard_size:
+            plan = make_plan(store, queries, docs, pairs, pairs_per_shard(ranker, device))
+        placement = here() if num_actors == 0 else place(num_actors, len(plan.shards))
+        arguments = {
+            "store_path": str(store.path.resolve()),
+            # Workers have another working directory; what is no folder here is a hub name.
+            "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
+            "collection_path": str(collection.path.resolve()),
+            "split_name": split_name,
+            "dtype": resolve_dtype(dtype, device),
+            "device": device,
+            "threads": placement.threads,
+            "max_tries": max_tries,
+        }
+        tally = Tally(plan, progress)
+        journal = Journal(store.path, arguments | {"collection": collection.digest, "actors": placement.actors})
+        _run(store, plan, arguments | {"job": journal.job}, placement, journal, tally)
+        return tally.report(time.perf_counter() - start)
+
+
+def _run(
+    store: ScoreStore, plan: Plan, arguments: dict[str, Any], placement: Placement, journal: Journal, tally: Tally
+) -> None:
+    """Score the plan's shards; what there is stands in manifest and journal, however it ends."""
     try:
-        for outcome in _outcomes(plan.shards, arguments, placement):
-            tally.add(outcome)
-            journal.update(tally.facts())
+        with closing(_outcomes(plan.shards, arguments, placement)) as outcomes:
+            for outcome in outcomes:
+                tally.add(outcome)
+                journal.update(tally.facts())
+        if tally.errors:
+            raise StoreError(_describe(store, tally.errors))
     except BaseException:
-        journal.end("failed", tally.facts())
+        # What stopped the job says more than a disk that is too full to note it.
+        with suppress(OSError, StoreError):
+            journal.end("failed", tally.facts())
+            store.commit()
         raise
     finally:
-        store.commit()
-        Attempts(store.path, journal.job, max_tries).remove()
-    journal.end("failed" if tally.errors else "finished", tally.facts())
-    if tally.errors:
-        raise StoreError(_describe(store, tally.errors))
-    return tally.report(time.perf_counter() - start)
+        Attempts(store.path, journal.job, arguments["max_tries"]).remove()
+    journal.end("finished", tally.facts())
+    store.commit()
+
+
+@contextmanager
+def _os_errors_told(store: ScoreStore) -> Iterator[None]:
+    """A full disk or a folder that cannot be written, as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or store.path}: {error.strerror or error}; make room or mend it, then run the same "
+            "command again: finished shards are kept"
+        ) from error
 
 
 def _prepare(
     store: ScoreStore, ranker_path: Path | str, collection: Collection, split_name: str, dtype: Dtype, device: Device
-) -> None:
-    """Refuse another teacher's store, and tokenise once, before many actors ask for it."""
+) -> Ranker:
+    """The teacher, which is the store's; texts are tokenised once, before many actors ask for it."""
     ranker = load_ranker(ranker_path)
     key = stable_hash(identity_of(ranker, dtype, device))
     if key != store.key:
@@ -126,9 +133,10 @@ def _prepare(
     root = collection.path.parent.parent
     token_ids(collection.docs, ranker, root)
     token_ids(collection.splits[split_name].queries, ranker, root)
+    return ranker
 
 
-def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placement) -> Iterator[Outcome]:
+def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placement) -> Generator[Outcome]:
     """The shards' outcomes as they come."""
     items = [
         {
@@ -139,6 +147,9 @@ def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placeme
         }
         for shard in shards
     ]
+    if not placement.actors:
+        yield from map(ShardScorer(**arguments), items)
+        return
     with _quiet_context():
         # One shard a block: a block is what an actor takes, and what is tried again when it dies.
         outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map(
@@ -150,10 +161,8 @@ def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placeme
         )
         try:
             yield from outcomes.iter_rows()
-        except StillhouseError:
-            raise
-        except ray.exceptions.RayError as error:
-            raise StoreError(f"scoring stopped: {_last_line(error)}") from error
+        except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
+            raise StoreError(f"scoring stopped: {_first_line(error)}") from error
 
 
 @contextmanager
@@ -173,78 +182,11 @@ def _quiet_context() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@dataclass
-class _Tally:
-    """Sums over the outcomes, and the progress they make."""
-
-    plan: Plan
-    progress: Progress | None
-    scored: int = 0
-    found: int = 0
-    duplicated: int = 0
-    truncated: int = 0
-    tokens: int = 0
-    actor_seconds: float = 0.0
-    errors: list[str] = field(default_factory=list)
-    by_actor: dict[str, tuple[int, float]] = field(default_factory=dict)
-    start: float = field(default_factory=time.perf_counter)
-
-    def add(self, outcome: Outcome) -> None:
-        """Raises StoreError if the other shards would fail as well."""
-        if outcome["fatal"]:
-            raise StoreError(outcome["error"])
-        if outcome["error"]:
-            self.errors.append(outcome["error"])
-            return
-        self.scored += outcome["scored"]
-        self.found += outcome["reused"]
-        self.duplicated += outcome["duplicated"]
-        self.truncated += outcome["truncated"]
-        self.tokens += outcome["tokens"]
-        self.actor_seconds += outcome["seconds"]
-        pairs, seconds = self.by_actor.get(outcome["actor"], (0, 0.0))
-        self.by_actor[outcome["actor"]] = (pairs + outcome["scored"], seconds + outcome["seconds"])
-        if self.progress:
-            self.progress(self.reused + self.scored, self.plan.total, self._info())
-
-    @property
-    def reused(self) -> int:
-        return self.plan.total - self.plan.missing + self.found
-
-    @property
-    def pairs_per_second(self) -> float:
-        return self.scored / max(time.perf_counter() - self.start, 1e-9)
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "scored": self.scored,
-            "reused": self.reused,
-            "duplicated": self.duplicated,
-            "truncated": self.truncated,
-            "tokens": self.tokens,
-            "actor_seconds": round(self.actor_seconds, 3),
-        }
-
-    def report(self, seconds: float) -> ScoreReport:
-        share = self.truncated / self.scored if self.scored else 0.0
-        return ScoreReport(self.scored, self.reused, self.pairs_per_second, share, seconds, self.duplicated)
-
-    def _info(self) -> dict[str, Any]:
-        left = self.plan.total - self.reused - self.scored
-        rate = self.pairs_per_second
-        return {
-            "pairs_per_second": rate,
-            "eta_seconds": left / rate if rate else None,
-            "truncated_share": self.truncated / self.scored if self.scored else 0.0,
-            "actors": {name: pairs / seconds for name, (pairs, seconds) in self.by_actor.items() if seconds},
-        }
-
-
 def _describe(store: ScoreStore, errors: list[str]) -> str:
     shown = "; ".join(errors[:_SHOWN_ERRORS])
     more = f"; and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
-    return f"store {store.key}: {len(errors)} shards were not scored, the rest is kept: {shown}{more}"
+    return f"store {store.key}: {len(errors)} of its shards not scored, the rest is kept: {shown}{more}"
 
 
-def _last_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[-1]
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import ray
+import torch
 
 from stillhouse.errors import StoreError
 from stillhouse.scores.identity import Device
@@ -29,6 +30,16 @@ def scoring_device() -> Device:
     return "cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
 
 
+def local_device() -> Device:
+    """`cuda` if this process sees a GPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def here() -> Placement:
+    """No actor: this process, with the threads it has."""
+    return Placement(actors=0, num_cpus=0, num_gpus=0, threads=torch.get_num_threads())
+
+
 def place(num_actors: int | None, shards: int) -> Placement:
     """Actors for that many shards; None takes what the cluster has.
 
@@ -46,12 +57,12 @@ def place(num_actors: int | None, shards: int) -> Placement:
     threads = max(1, math.floor(cpus / max(1, wanted)))
     actors = max(1, min(wanted, shards))
     share = max(free_cpus - 1, free_cpus / 2) / actors
-    # Whole actors only: Ray refuses fractions above 1.
+    # Whole numbers above 1, as Ray wants them. An actor with a GPU asks for one CPU: its node may have few.
     num_cpus = math.floor(share) if share >= 1 else math.floor(share * 1000) / 1000
     num_gpus = gpus / wanted if gpus else 0.0
     return Placement(
         actors=actors,
-        num_cpus=min(num_cpus, threads),
+        num_cpus=min(num_cpus, 1 if gpus else threads),
         num_gpus=math.floor(num_gpus) if num_gpus >= 1 else math.floor(num_gpus * 1000) / 1000,
         threads=threads,
     )

@@ -10,11 +10,28 @@ import numpy as np
 import pyarrow as pa
 
 from stillhouse.errors import StoreError
+from stillhouse.scores.identity import Device
 from stillhouse.scores.keys import hash_bytes, pair_keys, partition_of
 from stillhouse.scores.store import ScoreStore
 
 if TYPE_CHECKING:
     from stillhouse.collection import Texts
+    from stillhouse.rankers import Ranker
+
+
+_WORK: dict[Device, float] = {"cpu": 3e12, "cuda": 3e15}
+"""Floating-point operations of about half a minute on one actor."""
+LARGEST: dict[Device, int] = {"cpu": 2048, "cuda": 32768}
+
+
+def pairs_per_shard(ranker: Ranker, device: Device) -> int:
+    """Pairs that keep one actor busy for about half a minute: what a kill can cost, and what hides Ray's own time.
+
+    A function of teacher and device alone, since the batches, and so the last bits of the scores, follow it.
+    """
+    weights = sum(parameter.numel() for block in ranker.blocks() for parameter in block.parameters())
+    tokens = (ranker.spec.query_max_length + ranker.spec.doc_max_length) / 2
+    return min(LARGEST[device], max(16, int(_WORK[device] / (2 * weights * tokens))))
 
 
 @dataclass(frozen=True)
@@ -39,8 +56,8 @@ class Plan:
         return sum(len(shard.doc_rows) for shard in self.shards)
 
 
-def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, pairs_per_shard: int) -> Plan:
-    """Cut the pairs into shards, then drop from each what the store has.
+def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, size: int) -> Plan:
+    """Cut the pairs into shards of at most `size`, then drop from each what the store has.
 
     The cut looks at the pairs alone and the drop at each shard alone, so that a job that was killed plans the same
     unfinished shards again, with the same batches in them. One partition is looked at at a time.
@@ -55,7 +72,7 @@ def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, p
         if not len(wanted):
             continue
         missing = np.isnan(store.lookup_keys(keys[wanted]))
-        for piece in np.array_split(np.arange(len(wanted)), -(-len(wanted) // pairs_per_shard)):
+        for piece in np.array_split(np.arange(len(wanted)), -(-len(wanted) // size)):
             chosen = wanted[piece[missing[piece]]]
             if len(chosen):
                 generation = hashlib.sha256(keys[chosen].tobytes()).hexdigest()[:16]

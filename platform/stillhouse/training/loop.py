@@ -83,9 +83,13 @@ class Trainer:
         found = checkpoints.newest(self.checkpoint_folder)
         if found is not None and found[1].stage == index:
             self.progress = found[1]
-            return checkpoints.load(found[0], self.ranker, optimizer)
-        self.progress = Progress(stage=index, total_step=self.progress.total_step)
-        return {}
+            best = checkpoints.load(found[0], self.ranker, optimizer)
+        else:
+            self.progress = Progress(stage=index, total_step=self.progress.total_step)
+            best = {}
+        if ranks.rank() == 0:
+            trim_curve(self.checkpoint_folder / CURVE, self.progress.total_step)
+        return best
 
     def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list[Group]:
         epoch, position = divmod(step, steps_per_epoch)
@@ -195,6 +199,13 @@ class Trainer:
             f"the loss is {value} at step {self.progress.total_step + 1}, before the optimiser step; queries: {names}; "
             "lower the learning rate or raise the temperature"
         )
+
+
+def trim_curve(path: Path, last_step: int) -> None:
+    """Drop the points of steps that a kill undid."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= last_step]
+        path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _counted(micro: MicroBatch) -> torch.Tensor:

@@ -97,5 +97,7 @@ def test_a_report_that_mixes_things_is_refused() -> None:
     first, second, *_ = _systems()
     with pytest.raises(CollectionError, match="different names"):
         build_report([first, first], [])
+    with pytest.raises(CollectionError, match="no system teacher for the gap; measured: bm25, contrastive"):
+        build_report([first, second], [], gap=("contrastive", "bm25", "teacher"))
     with pytest.raises(CollectionError, match="contrastive has no values of RR@10"):
         build_report([SystemResult("x", "test", {"RR@10": {"q0": 1.0}}), second], [])

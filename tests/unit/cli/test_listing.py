@@ -1,0 +1,46 @@
+"""`stillhouse list` names what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import ir_measures
+import jsonschema
+import pytest
+
+from stillhouse.losses import LOSSES
+from stillhouse.rankers import RANKERS
+from stillhouse.recipe import shipped_files
+
+
+def names(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines()]
+
+
+def test_recipes_and_spaces_are_the_files(call: Callable[..., Any]) -> None:
+    assert names(call("list", "recipes").out) == [path.stem for path in shipped_files("jobs/recipes")]
+    assert names(call("list", "spaces").out) == [path.stem for path in shipped_files("search_spaces")]
+    for line in call("list").out.splitlines():
+        assert len(line.split()) > 3, "a line about each"
+
+
+def test_losses_and_rankers_are_those_of_the_library(call: Callable[..., Any]) -> None:
+    assert sorted(names(call("list", "losses").out)) == sorted(LOSSES)
+    assert sorted(names(call("list", "rankers").out)) == sorted(RANKERS)
+
+
+def test_measures_can_be_parsed(call: Callable[..., Any]) -> None:
+    found = names(call("list", "measures").out)
+    families = {name.partition("(")[0].partition("[")[0] for name in found}
+    assert {"nDCG", "RR", "R", "AP"} <= families
+    for family in families:
+        assert family in ir_measures.measures.registry
+
+
+@pytest.mark.parametrize("of", ["recipe", "space"])
+def test_schemas_are_schemas(of: str, call: Callable[..., Any]) -> None:
+    schema = json.loads(call("list", "schema", of).out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["additionalProperties"] is False
