@@ -47,11 +47,11 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def stored_trials(root: Path) -> list[optuna.trial.FrozenTrial]:
-    (database,) = root.glob("studies/*/optuna.db")
+def stored_trials(root: Path, study: str = "*") -> list[optuna.trial.FrozenTrial]:
+    (database,) = root.glob(f"studies/{study}/optuna.db")
     storage = optuna.storages.RDBStorage(f"sqlite:///{database}")
-    (study,) = optuna.get_all_study_summaries(storage)
-    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    (summary,) = optuna.get_all_study_summaries(storage)
+    trials = optuna.load_study(study_name=summary.study_name, storage=storage).trials
     storage.remove_session()
     return trials
 
@@ -282,6 +282,41 @@ def test_dead_process_starts_again(trouble: StudyResult) -> None:
 def test_front_of_two_objectives(trouble: StudyResult) -> None:
     # 7 negatives: 7/8 at 7 ms; 3 negatives: 3/8 at 3 ms; neither beats the other in both.
     assert [trial.metrics for trial in trouble.front] == [(7 / 8, 7.0), (3 / 8, 3.0)]
+
+
+class Seeded:
+    """A measure that is the seed, to see what is averaged; `step` evaluations each."""
+
+    def __call__(
+        self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: Callable[[dict[str, float], int], None]
+    ) -> None:
+        for step in (1, 2):
+            report({"nDCG@10": float(step * (recipe.seed + 1))}, step)
+
+
+def test_seeds_are_averaged_and_an_earlier_study_is_learnt_from(early) -> None:
+    root, _, _, result = early
+    (name,) = (path.name for path in root.glob("studies/*"))
+    again = toy.space(trials=2, seeds=3, warm_start=name)
+    both = toy.search(root, NullTracker(), again, Seeded())
+    assert len(both.trials) == 2
+    for trial in both.trials:
+        # seeds 0, 1, 2: 1, 2, 3 at the first evaluation, 2, 4, 6 at the second; spread 1 and 2
+        expected = [{"nDCG@10": 2.0, "spread/nDCG@10": 1.0}, {"nDCG@10": 4.0, "spread/nDCG@10": 2.0}]
+        assert [report.metrics for report in trial.reports] == expected
+    (other,) = (path.name for path in root.glob("studies/*") if path.name != name)
+    learnt = [trial for trial in stored_trials(root, other) if "warm_start" in trial.user_attrs]
+    finished = {trial.key: trial for trial in result.trials if trial.state == "FINISHED"}
+    assert {trial.user_attrs["trial"]: trial.value for trial in learnt} == {
+        key: trial.metric for key, trial in finished.items()
+    }
+    assert len(stored_trials(root, other)) == len(learnt) + 2
+
+
+def test_nothing_to_learn_from_says_what_there_is(early) -> None:
+    root, _, _, _ = early
+    with pytest.raises(SearchError, match=r"warm_start nowhere: no finished trial there .* studies under"):
+        toy.search(root, NullTracker(), toy.space(trials=2, warm_start="nowhere"), Seeded())
 
 
 def test_no_room_says_what_is_missing() -> None:

@@ -28,6 +28,8 @@ def check_space(space: SearchSpace, recipe: Recipe, place: str = "search space")
         if metric not in (*recipe.evaluation.measures, LATENCY):
             measures = ", ".join((*recipe.evaluation.measures, LATENCY))
             raise RecipeError(f"{place}: metric {metric} is not measured by recipe {recipe.name}; it gives {measures}")
+    if space.seeds > 1 and (recipe.scale.num_workers > 1 or "scale.num_workers" in space.space):
+        raise RecipeError(f"{place}: seeds need trials of one worker; set scale.num_workers to 1")
     for key, dimension in space.space.items():
         _check_key(space, key, dimension, recipe, place)
     for number, point in enumerate(space.start, start=1):

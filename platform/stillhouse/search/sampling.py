@@ -33,6 +33,16 @@ def _by_text(dimension: Dimension) -> bool:
     return isinstance(dimension, Choice) and any(isinstance(value, dict | list) for value in dimension.choice)
 
 
+def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
+    """What a stored value was drawn from."""
+    if isinstance(dimension, Choice):
+        return optuna.distributions.CategoricalDistribution([encode(dimension, value) for value in dimension.choice])
+    low, high = dimension.bounds
+    if isinstance(dimension, IntRange):
+        return optuna.distributions.IntDistribution(low, high, log=dimension.log, step=dimension.step or 1)
+    return optuna.distributions.FloatDistribution(low, high, log=dimension.log, step=dimension.step)
+
+
 def encode_point(space: SearchSpace, point: Point) -> dict[str, Any]:
     """A point as Optuna stores it."""
     return {key: encode(space.space[key], value) for key, value in point.items()}

@@ -21,7 +21,7 @@ from stillhouse.search.space import SearchSpace
 from stillhouse.search.spool import REPORTS, append_report, read_outcome, read_reports, trial_folder
 
 STATES = {"FINISHED": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAILED": TrialState.FAIL}
-NO_METRICS = {"step", "done", TRAINING_ITERATION, *AUTO_RESULT_KEYS}
+NO_METRICS = {"step", TRAINING_ITERATION, *AUTO_RESULT_KEYS}
 """Numbers that Tune adds to a result."""
 MAX_REDRAWS = 30
 
@@ -142,9 +142,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         """A report of Ray Train's workers, which Tune passes on as it is: spooled here, where it is first seen."""
         step = int(result["step"])
         if all(report.step != step for report in trial.reports):
-            numbers = {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
-            metrics = {name: value for name, value in numbers.items() if name not in NO_METRICS}
-            report = Report(step, time.time(), metrics)
+            report = Report(step, time.time(), nested_metrics(result))
             append_report(trial_folder(self.root, trial.key) / REPORTS, report)
             self.recorder.report(trial, [report])
 
@@ -183,3 +181,15 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             else:  # killed between being asked for and being named
                 self.study.tell(stored.number, state=TrialState.FAIL)
         return reopened
+
+
+def nested_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a result that the trial's workers reported, without those that Tune adds."""
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and name not in NO_METRICS
+        and not name.startswith("config/")
+    }

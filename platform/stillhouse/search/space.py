@@ -160,6 +160,10 @@ class SearchSpace(Spec):
     """Seconds after which nothing new starts and what runs is stopped; None has no limit."""
     start: tuple[dict[str, Any], ...] = ()
     """Points that are tried first."""
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Train each point with this many seeds, the recipe's and those after it; a trial's measures are their means."""
+    warm_start: str | None = None
+    """Id of an earlier study whose trials the sampler learns from; they are no trials of this one."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -210,6 +214,8 @@ def _problems(space: SearchSpace) -> list[str]:
         found.append("sampler cmaes has one objective only; use tpe, gp or nsgaii")
     if name == "cmaes" and (Choice in kinds or any(one.when for one in space.space.values())):
         found.append("sampler cmaes draws unconditional numbers only; use tpe for `choice` and `when`")
+    if space.seeds > 1 and space.scheduler.name != "none":
+        found.append("seeds are trained one after another, only their mean can be judged; write `scheduler: none`")
     if name == "grid":
         found += [
             f"sampler grid needs values to count: give {key} a `choice` or a `step`"

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Protocol
 
 from ray import tune
@@ -31,22 +32,53 @@ class Objective(Protocol):
 
 
 def run_trial(
-    config: dict[str, Any], *, objective: Objective, recipe: Recipe, metrics: Sequence[str], root: Path
+    config: dict[str, Any], *, objective: Objective, recipe: Recipe, metrics: Sequence[str], seeds: int, root: Path
 ) -> None:
     """Tune's function trainable. `outcome.json` says how the objective ended; a stopped trial leaves none."""
     key, values = config["trial"]["key"], config["trial"]["values"]
     folder = trial_folder(root, key)
     outcome = folder / OUTCOME
     outcome.unlink(missing_ok=True)
-    reports = Reports(folder / REPORTS, metrics, tune.report)
     try:
-        objective(override(recipe, values), key, folder / "checkpoints", reports.add)
+        reports = Reports(folder / REPORTS, metrics, tune.report)
+        if seeds == 1:
+            objective(override(recipe, values), key, folder / "checkpoints", reports.add)
+        else:
+            for report in _means(objective, override(recipe, values), key, folder, metrics, seeds):
+                reports.add(report.metrics, report.step)
         reports.finish()
         write_json(outcome, {"state": "FINISHED"})
     except Exception as error:  # a failing trial is an outcome, not the end of the study
         (folder / "error.txt").write_text(traceback.format_exc())
         line = (str(error).strip().splitlines() or [""])[0]
         write_json(outcome, {"state": "FAILED", "error": f"{type(error).__name__}: {line}"})
+
+
+def _means(
+    objective: Objective, recipe: Recipe, key: str, folder: Path, metrics: Sequence[str], seeds: int
+) -> list[Report]:
+    """Train with each seed in turn; the mean of every metric at every evaluation, and the spread of the measures."""
+    curves: list[list[Report]] = []
+    for number in range(seeds):
+        curve: list[Report] = []
+        reports = Reports(
+            folder / f"seed-{number}.jsonl",
+            metrics,
+            lambda sent, curve=curve: curve.append(Report(**sent["reports"][-1])),  # type: ignore[misc]
+        )
+        seeded = override(recipe, {"seed": recipe.seed + number})
+        objective(seeded, f"{key}-{number}", folder / "checkpoints" / f"seed-{number}", reports.add)
+        reports.finish()
+        curves.append(curve)
+    return [_mean(evaluation, metrics) for evaluation in zip(*curves, strict=True)]
+
+
+def _mean(reports: Sequence[Report], metrics: Sequence[str]) -> Report:
+    """The mean of one evaluation over seeds; `spread/<measure>` is the standard deviation of a sample."""
+    shared = [name for name in reports[0].metrics if all(name in report.metrics for report in reports)]
+    values = {name: [report.metrics[name] for report in reports] for name in shared}
+    spread = {f"spread/{name}": stdev(values[name]) for name in metrics}
+    return Report(reports[0].step, reports[-1].time, {name: fmean(values[name]) for name in shared} | spread)
 
 
 class Reports:

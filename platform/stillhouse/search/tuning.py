@@ -13,10 +13,10 @@ from typing import Any
 import optuna
 from ray import tune
 
+from stillhouse.search.beginning import enqueue, learn_from
 from stillhouse.search.placement import room_for
 from stillhouse.search.record import Trial
 from stillhouse.search.recorder import Recorder
-from stillhouse.search.sampling import encode_point, grid
 from stillhouse.search.schedulers import make_scheduler
 from stillhouse.search.searcher import StudySearch
 from stillhouse.search.trial import Objective, run_trial
@@ -66,9 +66,11 @@ def search(
         storage = optuna.storages.RDBStorage(f"sqlite:///{folder.path / 'optuna.db'}")
         deadline = None if time_left is None else started + time_left
         searcher = StudySearch(space, recipe, recorder, storage, root, context=context, deadline=deadline)
-        _enqueue(searcher)
+        learn_from(searcher.study, space, root)
+        enqueue(searcher.study, space, recipe)
+        shutil.rmtree(folder.path / "tune", ignore_errors=True)
         trainable = tune.with_parameters(
-            run_trial, objective=objective, recipe=recipe, metrics=space.metrics, root=root
+            run_trial, objective=objective, recipe=recipe, metrics=space.metrics, seeds=space.seeds, root=root
         )
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([dict(resources)])),
@@ -92,16 +94,6 @@ def search(
         storage.remove_session()
     shutil.rmtree(folder.path / "tune", ignore_errors=True)
     note("space exhausted" if searcher.exhausted else "budget")
-
-
-def _enqueue(searcher: StudySearch) -> None:
-    """Put the starting points, or the whole grid, before what the sampler draws; those there already are left out."""
-    space = searcher.search_space
-    points = list(space.start)
-    if space.sampler.name == "grid":
-        points += grid(space, searcher.recipe)
-    for point in points:
-        searcher.study.enqueue_trial(encode_point(space, point), skip_if_exists=True)
 
 
 @contextmanager
