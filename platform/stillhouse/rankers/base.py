@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.rankers import saving
-from stillhouse.rankers.backbones import layers_of
+from stillhouse.rankers.backbones import checkpoint_layers, layers_of
 from stillhouse.rankers.batching import Batch, Ids, Piece
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.recipe.base import Spec
@@ -44,7 +44,8 @@ class Ranker(nn.Module, ABC):
 
     key: ClassVar[str]
     spec_class: ClassVar[type[Spec]]
-    separable: ClassVar[bool]
+    separable: bool
+    """Whether document representations can be kept: `encode_docs`, then `interact`."""
     forward_methods: ClassVar[tuple[str, ...]]
     """Methods besides `forward` that run blocks: register them where FSDP2 wraps the ranker."""
 
@@ -60,7 +61,7 @@ class Ranker(nn.Module, ABC):
         if spec.freeze_word_embeddings:
             backbone.get_input_embeddings().weight.requires_grad_(False)
         if spec.gradient_checkpointing:
-            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            checkpoint_layers(backbone)
 
     # Making and keeping
 
@@ -72,9 +73,10 @@ class Ranker(nn.Module, ABC):
 
     @classmethod
     def from_spec(cls, spec: Any, seed: int = 0) -> Self:
-        """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`."""
+        """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`, not globally."""
         own = {name: getattr(spec, name) for name in cls.spec_class.model_fields}
-        return cls._fresh_from(cls.spec_class(**own), seed)
+        with torch.random.fork_rng(devices=[]):
+            return cls._fresh_from(cls.spec_class(**own), seed)
 
     @classmethod
     @abstractmethod
@@ -86,7 +88,8 @@ class Ranker(nn.Module, ABC):
         """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
         folder = Path(path)
         facts = saving.read_facts(folder, cls.key)
-        ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
+        with torch.random.fork_rng(devices=[]):
+            ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
         saving.read_heads(folder, ranker)
         ranker._fresh = frozenset(facts["fresh_parameters"])
         return ranker
