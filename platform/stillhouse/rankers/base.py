@@ -272,7 +272,7 @@ def scatter(pieces: Sequence[tuple[Piece, Tensor]], mask_QK: Tensor) -> Tensor:
     flat = scores.new_full((num_queries * width + 1,), float("-inf"))
     flat[-1] = 0.0
     flat = flat.index_put((slots,), scores)
-    return (flat[:-1] + 0.0 * flat[-1]).view(num_queries, width)
+    return flat[:-1].view(num_queries, width) + 0.0 * flat[-1]
 
 
 def check_aligned(queries: Sequence[Any], docs: Sequence[Sequence[Any]]) -> None:
