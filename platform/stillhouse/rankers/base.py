@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.rankers import saving
-from stillhouse.rankers.backbones import layers_of
-from stillhouse.rankers.batching import Batch, Ids, Piece
+from stillhouse.rankers.backbones import checkpoint_layers, layers_of
+from stillhouse.rankers.batching import Batch, Ids
 from stillhouse.rankers.heads import init_fresh
+from stillhouse.rankers.slots import check_aligned
 from stillhouse.recipe.base import Spec
 
 TOKEN_BUDGET = {"cpu": 2_048}
@@ -44,7 +45,8 @@ class Ranker(nn.Module, ABC):
 
     key: ClassVar[str]
     spec_class: ClassVar[type[Spec]]
-    separable: ClassVar[bool]
+    separable: bool
+    """Whether document representations can be kept: `encode_docs`, then `interact`."""
     forward_methods: ClassVar[tuple[str, ...]]
     """Methods besides `forward` that run blocks: register them where FSDP2 wraps the ranker."""
 
@@ -60,7 +62,7 @@ class Ranker(nn.Module, ABC):
         if spec.freeze_word_embeddings:
             backbone.get_input_embeddings().weight.requires_grad_(False)
         if spec.gradient_checkpointing:
-            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            checkpoint_layers(backbone)
 
     # Making and keeping
 
@@ -72,9 +74,10 @@ class Ranker(nn.Module, ABC):
 
     @classmethod
     def from_spec(cls, spec: Any, seed: int = 0) -> Self:
-        """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`."""
+        """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`, not globally."""
         own = {name: getattr(spec, name) for name in cls.spec_class.model_fields}
-        return cls._fresh_from(cls.spec_class(**own), seed)
+        with torch.random.fork_rng(devices=[]):
+            return cls._fresh_from(cls.spec_class(**own), seed)
 
     @classmethod
     @abstractmethod
@@ -86,7 +89,8 @@ class Ranker(nn.Module, ABC):
         """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
         folder = Path(path)
         facts = saving.read_facts(folder, cls.key)
-        ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
+        with torch.random.fork_rng(devices=[]):
+            ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
         saving.read_heads(folder, ranker)
         ranker._fresh = frozenset(facts["fresh_parameters"])
         return ranker
@@ -256,42 +260,6 @@ class Ranker(nn.Module, ABC):
             wanted = "eager" if self.device.type == "cpu" else "sdpa"
         if backbone.config._attn_implementation != wanted:
             backbone.set_attn_implementation(wanted)
-
-
-def scatter(pieces: Sequence[tuple[Piece, Tensor]], mask_QK: Tensor) -> Tensor:
-    """Scores of pieces [P] each at their slots of [Q, K], -inf elsewhere.
-
-    Dummies add 0: every piece keeps its place in the graph, so that the backward passes of all ranks match.
-    """
-    num_queries, width = mask_QK.shape
-    slots = torch.cat([piece.slots_P for piece, _ in pieces])
-    scores = torch.cat([scores_P for _, scores_P in pieces])
-    flat = scores.new_full((num_queries * width + 1,), float("-inf"))
-    flat[-1] = 0.0
-    flat = flat.index_put((slots,), scores)
-    return (flat[:-1] + 0.0 * flat[-1]).view(num_queries, width)
-
-
-def check_aligned(queries: Sequence[Any], docs: Sequence[Sequence[Any]]) -> None:
-    """Raise ValueError unless there is one list of documents per query, and none is a bare string."""
-    if isinstance(queries, str) or any(isinstance(row, str) for row in docs):
-        raise ValueError("score takes a list of queries and, for each, a list of documents; got a bare string")
-    if len(queries) != len(docs):
-        raise ValueError(f"{len(queries)} queries, but {len(docs)} lists of documents: give one list per query")
-
-
-def width_of(docs: Sequence[Sequence[Any]], width: int | None) -> int:
-    """K: the longest list, or the `width` asked for, which must hold it."""
-    longest = max((len(row) for row in docs), default=0)
-    if width is not None and width < longest:
-        raise ValueError(f"width is {width}, but a query has {longest} documents")
-    return longest if width is None else width
-
-
-def slot_mask(docs: Sequence[Sequence[Any]], width: int) -> Tensor:
-    """Bool [Q, K]: True where a query has a document."""
-    counts_Q = torch.tensor([len(row) for row in docs], dtype=torch.long)
-    return torch.arange(width)[None, :] < counts_Q[:, None]
 
 
 def _utf8(text: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stillhouse.errors import RecipeError
 from stillhouse.rankers.backbones import max_positions
-from stillhouse.rankers.base import Ranker, check_aligned, scatter, slot_mask, width_of
+from stillhouse.rankers.base import Ranker
 from stillhouse.rankers.batching import (
     Batch,
     Ids,
@@ -25,6 +25,7 @@ from stillhouse.rankers.batching import (
     pad,
     template_of,
 )
+from stillhouse.rankers.slots import check_aligned, scatter, slot_mask, width_of
 
 
 class JointRanker(Ranker):

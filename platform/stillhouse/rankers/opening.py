@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from stillhouse.errors import BackboneError
@@ -41,6 +42,11 @@ def load_ranker(path_or_hub_name: str | Path) -> Ranker:
         if key not in RANKERS:
             raise BackboneError(f"{folder / saving.FACTS}: unknown ranker {key!r}; known: {sorted(RANKERS)}")
         return RANKERS[key].from_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        return _open_foreign(folder)
+
+
+def _open_foreign(folder: Path) -> Ranker:
     modules = _json(folder / "modules.json", [])
     kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
     config = read_config(folder)

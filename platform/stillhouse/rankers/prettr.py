@@ -45,6 +45,7 @@ class Prettr(JointRanker):
             )
         super().__init__(spec, backbone, tokenizer)
         self.types = reads_types(backbone, tokenizer)
+        self.separable = spec.num_separate_layers > 0
         self.head = Float32Linear(backbone.config.hidden_size, 1)
 
     @classmethod

@@ -1,0 +1,119 @@
+"""Rankers for other libraries: what a target cannot express is named and refused."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from stillhouse.artifacts import write_json
+from stillhouse.errors import BackboneError
+from stillhouse.rankers.base import Ranker
+from stillhouse.rankers.batching import Tokens
+from stillhouse.rankers.colbert import Colbert
+from stillhouse.rankers.cross_encoder import CrossEncoder
+from stillhouse.rankers.separable import SeparableRanker
+
+
+def export(ranker: Ranker, path: str | Path, target: str, card: str = "") -> None:
+    """Write `ranker` as a folder that `target` opens with equal scores.
+
+    Raises BackboneError when the target is unknown, its extra is not installed, or it cannot express the ranker.
+    """
+    if target not in TARGETS:
+        raise BackboneError(f"export target {target!r} is not one of {', '.join(TARGETS)}")
+    TARGETS[target](ranker, Path(path), card)
+
+
+def _sentence_transformers(ranker: Ranker, path: Path, card: str) -> None:
+    """CrossEncoder, SentenceTransformer or MultiVectorEncoder, version 6."""
+    refuse("sentence-transformers", ranker, ranker.unexpressed())
+    ranker.save_pretrained(path, card)
+
+
+def _pylate(ranker: Ranker, path: Path, card: str) -> None:
+    """The layout of PyLate 1.x: Transformer, Dense, and the rest as settings of the whole model."""
+    if not isinstance(ranker, Colbert):
+        raise BackboneError(f"pylate holds late-interaction rankers, not {ranker.key}")
+    spec = ranker.spec
+    missing = ranker.unexpressed()
+    if spec.similarity != "cosine":
+        missing.append(f"similarity: {spec.similarity}")
+    if spec.aggregation != "sum":
+        missing.append(f"aggregation: {spec.aggregation}")
+    if spec.projection_dim is None:
+        missing.append("projection_dim: null")
+    refuse("pylate", ranker, missing)
+    ranker.save_pretrained(path, card)
+    special = ranker.template.num_special
+    settings = {
+        "model_type": "ColBERT",
+        "similarity_fn_name": "MaxSim",
+        "query_prefix": spec.query_marker or "",
+        "document_prefix": spec.doc_marker or "",
+        "query_length": spec.query_max_length + special + (spec.query_marker is not None),
+        "document_length": spec.doc_max_length + special + (spec.doc_marker is not None),
+        "attend_to_expansion_tokens": spec.attend_to_masks,
+        "do_query_expansion": spec.mask_mode == "pad_to_length",
+        "skiplist_words": list(string.punctuation) if spec.skip_punctuation else [],
+    }
+    write_json(path / "config_sentence_transformers.json", settings)
+    write_json(path / "sentence_bert_config.json", {"max_seq_length": settings["document_length"]})
+    modules = json.loads((path / "modules.json").read_text())[:2]
+    modules[1]["type"] = "pylate.models.Dense.Dense"
+    write_json(path / "modules.json", modules)
+
+
+def _onnx(ranker: Ranker, path: Path, card: str) -> None:
+    """`model.onnx` beside the saved folder: ids, mask and segments in, a score or one vector per row out."""
+    if not isinstance(ranker, CrossEncoder | SeparableRanker) or isinstance(ranker, Colbert) or ranker.key == "tk":
+        raise BackboneError(f"onnx holds cross-encoders and dual encoders, not {ranker.key}")
+    refuse("onnx", ranker, [] if isinstance(ranker, CrossEncoder) else ranker.unexpressed())
+    if find_spec("onnx") is None or find_spec("onnxscript") is None:
+        raise BackboneError("export to onnx needs the extra: pip install 'stillhouse[onnx]'")
+    ranker.save_pretrained(path, card)
+    example = torch.ones(2, 16, dtype=torch.long)
+    places = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=512)}
+    torch.onnx.export(
+        _Rows(ranker).eval(),
+        (example, example, torch.zeros_like(example)),
+        path / "model.onnx",
+        input_names=["input_ids", "attention_mask", "token_type_ids"],
+        output_names=["scores" if isinstance(ranker, CrossEncoder) else "sentence_embedding"],
+        dynamic_shapes=(places, places, places),
+        dynamo=True,
+    )
+
+
+class _Rows(torch.nn.Module):
+    """The ranker as a function of three tensors."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__()
+        self.ranker = ranker
+
+    def forward(self, ids_PL: torch.Tensor, mask_PL: torch.Tensor, types_PL: torch.Tensor) -> torch.Tensor:
+        tokens = Tokens(ids_PL, mask_PL, types_PL)
+        if isinstance(self.ranker, SeparableRanker):
+            reps_PD = self.ranker._encode(tokens, "doc")
+            assert isinstance(reps_PD, torch.Tensor)
+            return reps_PD
+        assert isinstance(self.ranker, CrossEncoder)
+        return self.ranker.score_rows(tokens)
+
+
+def refuse(target: str, ranker: Ranker, missing: list[str]) -> None:
+    """Raise BackboneError that names the options `target` has no words for."""
+    if missing:
+        raise BackboneError(f"{target} cannot express {', '.join(missing)} of this {ranker.key}; it was not written")
+
+
+TARGETS: dict[str, Callable[[Ranker, Path, str], None]] = {
+    "sentence-transformers": _sentence_transformers,
+    "pylate": _pylate,
+    "onnx": _onnx,
+}

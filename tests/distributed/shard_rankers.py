@@ -1,0 +1,92 @@
+"""One of two ranks: python shard_rankers.py FOLDER. Each ranker under FSDP2 against the same ranker whole; prints JSON.
+
+Rank 0 trains on a query with three documents, rank 1 on a query with one: in two pieces each, so that one is a dummy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+from stillhouse.rankers import RANKERS, Ranker
+from stillhouse.training.sharding import shard, unsharded_state
+
+CAPS = {"query_max_length": 10, "doc_max_length": 40}
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "cross_encoder": ("cross_encoder", "bert", {}),
+    "own_head": ("cross_encoder", "bert", {"pooling": "pooler"}),
+    "dual_encoder": ("dual_encoder", "bert", {"learn_score_scale": True, "projection_dim": 16}),
+    "untied": ("dual_encoder", "bert", {"tied": False, "freeze_word_embeddings": True}),
+    "colbert": ("colbert", "bert", {"projection_dim": 16}),
+    "prettr": ("prettr", "bert", {"num_separate_layers": 1}),
+    "tk": ("tk", "bert", {}),
+    "causal_lm": ("causal_lm", "qwen2", {"head": "yes_no", "gradient_checkpointing": True}),
+    "recurrent": ("recurrent", "mamba", {}),
+}
+QUERIES = ["river stone", "silver forest bridge"]
+DOCS = [["river garden", "x", "needle " * 30], ["silver forest"]]
+WEIGHTS = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, 0.0]])
+
+
+def loss_of(ranker: torch.nn.Module, tokens: Any, rows: slice) -> torch.Tensor:
+    queries, docs = tokens
+    batch = ranker.collate(queries[rows], docs[rows], num_chunks=2, width=3)
+    scores_QK = ranker(batch)
+    return (torch.where(batch.mask_QK, scores_QK, 0.0).tanh() * WEIGHTS[rows]).sum()
+
+
+def compare(whole: Ranker, sharded: Ranker) -> dict[str, float]:
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    tokens = whole.tokenise(QUERIES), [whole.tokenise(row) for row in DOCS]
+    expected = loss_of(whole, tokens, slice(0, 2))
+    expected.backward()
+    module = shard(sharded, "fsdp")
+    assert any(isinstance(parameter, DTensor) for parameter in sharded.parameters())
+    loss = loss_of(module, tokens, slice(rank, rank + 1))
+    # Gradients are averaged over ranks; the loss is a sum over queries.
+    (loss * ranks).backward()
+    total = loss.detach().clone()
+    dist.all_reduce(total)
+    gradients = dict(whole.named_parameters())
+    gap = 0.0
+    for name, parameter in sharded.named_parameters():
+        mine, other = parameter.grad, gradients[name].grad
+        assert (mine is None) == (other is None), name
+        if mine is not None and other is not None:
+            full = mine.full_tensor() if isinstance(mine, DTensor) else mine
+            gap = max(gap, float((full - other).abs().max() / other.abs().max().clamp(min=1e-3)))
+    scores = [one.score_tokens(*tokens) for one in (whole, sharded)]
+    real = np.isfinite(scores[0])
+    state = unsharded_state(sharded)
+    # Only rank 0 is given the whole weights.
+    same = rank > 0 or all(torch.equal(tensor, state[name]) for name, tensor in whole.state_dict().items())
+    return {
+        "loss": abs(float(total - expected.detach())),
+        "gradient": gap,
+        "score": float(np.abs(scores[0][real] - scores[1][real]).max()),
+        "state": 0.0 if same else 1.0,
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    found = {}
+    for name, (key, kind, options) in CASES.items():
+        folder = str(Path(sys.argv[1]) / kind)
+        whole, sharded = (RANKERS[key].from_backbone(folder, **(CAPS | options)) for _ in range(2))
+        found[name] = compare(whole.train(), sharded.train())
+    if dist.get_rank() == 0:
+        print(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
