@@ -34,6 +34,7 @@ class Context:
     verbose: bool = False
     root: Path = field(default_factory=workspace)
     seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
     _ray: bool = False
     _collection: Collection | None = None
     _candidates: dict[str, Candidates] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from rich.console import Console
 from stillhouse.evaluation.report import Report
 from stillhouse.evaluation.table import console_tables, legend
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.final import System, card_text, compare_systems, save_models, write_record
+from stillhouse.pipeline.final import (
+    System,
+    card_text,
+    compare_systems,
+    save_models,
+    step_seconds,
+    write_record,
+)
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
 from stillhouse.pipeline.recording import Recorder
 from stillhouse.pipeline.searching import search_student
@@ -112,9 +120,9 @@ def show(context: Context, report: Report) -> None:
         console.print(table)
     for line in legend(report):
         console.print(line, highlight=False, markup=False)
-    total = sum(context.seconds.values())
-    steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in context.seconds.items() if seconds >= 0.5)
-    console.print(f"\nTime: {steps or 'nothing to do'}; {total:.0f} s in all.", highlight=False)
+    steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in step_seconds(context).items() if seconds >= 0.5)
+    total = time.perf_counter() - context.started
+    console.print(f"\nTime of each step: {steps}. This command: {total:.0f} s.", highlight=False)
     console.print(f"Results: {output}/results.md. Record: `stillhouse ui` shows every run and trial.", highlight=False)
     console.print(
         "Load the student:\n  from stillhouse import load_ranker\n"
