@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,17 +32,16 @@ def latency(ranker: Ranker, query: str, docs: Sequence[str], repeats: int = 20, 
     """Time one query against its documents (Hofstaetter et al., Table 1: median, documents cached where possible)."""
     import torch
 
-    from stillhouse.rankers.separable import SeparableRanker
-
     queries, documents = ranker.tokenise([query]), [ranker.tokenise(list(docs))]
     median, p95 = _time(lambda: ranker.score_tokens(queries, documents), repeats, warmup)
     cached_median, cached_p95 = None, None
-    if isinstance(ranker, SeparableRanker):
+    if ranker.separable:
+        apart: Any = ranker
         with ranker.inference():
-            doc_reps = ranker.encode_docs(documents[0])
+            doc_reps = apart.encode_docs(documents[0])
             # .cpu() waits for the device, as score_tokens does.
             cached_median, cached_p95 = _time(
-                lambda: ranker.interact(ranker.encode_queries(queries), doc_reps).cpu(), repeats, warmup
+                lambda: apart.interact(apart.encode_queries(queries), doc_reps).cpu(), repeats, warmup
             )
     return Latency(median, p95, cached_median, cached_p95, len(docs), torch.get_num_threads(), str(ranker.device))
 

@@ -25,7 +25,7 @@ from stillhouse.scores.store import ScoreStore
 
 logger = logging.getLogger(__name__)
 
-TOKEN_BUDGET: dict[Device, int] = {"cpu": 8192, "cuda": 65536}
+TOKEN_BUDGET: dict[Device, int] = {"cpu": 2_048, "cuda": 65_536}
 """Padded tokens of one forward pass; fixed per device, since the last bits follow it."""
 
 

@@ -57,7 +57,7 @@ def _fully_shard(ranker: Ranker, dtype: torch.dtype) -> None:
 
 
 def unsharded_state(ranker: nn.Module) -> dict[str, torch.Tensor]:
-    """The whole weights on CPU, on every rank that asks; all ranks have to call it together."""
+    """The whole weights on CPU, on rank 0; empty on the others. All ranks have to call it together."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
