@@ -11,11 +11,13 @@ import pyarrow as pa
 
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import StoreError
+from stillhouse.losses import LOSSES
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
 from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
 from stillhouse.records import Run
+from stillhouse.scores.ensemble import Ensemble
 from stillhouse.scores.identity import identity_of
 from stillhouse.scores.store import ScoreStore
 from stillhouse.training.groups import scoring_pairs
@@ -28,7 +30,7 @@ class Teacher:
 
     name: str
     members: dict[str, Model]
-    files: dict[str, Path]
+    files: dict[str, ScoresTeacher]
     dev: dict[str, float]
 
     def run(self, context: Context, split: str) -> Run:
@@ -52,7 +54,7 @@ def choose_teacher(context: Context) -> Teacher:
     """The teacher the recipe asks for: the mean of all, or the best on dev of each and their mean."""
     recipe = context.recipe
     models = train_teachers(context)
-    files = {name: Path(spec.scores) for name, spec in recipe.teachers.items() if isinstance(spec, ScoresTeacher)}
+    files = {name: spec for name, spec in recipe.teachers.items() if isinstance(spec, ScoresTeacher)}
     select_by = recipe.evaluation.select_by
     if files:
         if recipe.teacher_selection == "best_on_dev" and len(recipe.teachers) > 1:
@@ -83,45 +85,40 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
     pairs = scoring_pairs(split, context.candidates("train"), depth)
     query_rows = np.asarray([query for query, docs in pairs.items() for _ in docs], dtype=np.int32)
     doc_rows = np.asarray([doc for docs in pairs.values() for doc in docs], dtype=np.int32)
-    scores, keys = [], []
-    for name, model in teacher.members.items():
-        values, key = _score(context, name, model, query_rows, doc_rows)
-        scores.append(values)
-        keys.append(key)
-    for path in teacher.files.values():
-        values, key = _imported(context, path, query_rows, doc_rows)
-        scores.append(values)
-        keys.append(key)
-    mean: np.ndarray = np.asarray(np.mean(np.stack(scores), axis=0, dtype=np.float64), dtype=np.float32)
-    key = stable_hash([keys, collection.digest, context.candidates("train").key, depth])
+    stores = [_filled(context, name, model, query_rows, doc_rows) for name, model in teacher.members.items()]
+    stores += [_imported(context, spec) for spec in teacher.files.values()]
+    ensemble = Ensemble(stores)
+    for stage in context.recipe.stages.values():
+        for loss in (stage.loss, *stage.extra_losses.values()):
+            LOSSES[loss.name].check_scale(ensemble.scale)
+    key = stable_hash([ensemble.key, collection.digest, context.candidates("train").key, depth])
     file = context.root / "teacher" / f"{key}.parquet"
     if not file.exists():
-        write_teacher_scores(file, [(query_rows, doc_rows, mean)])
+        values = ensemble.lookup(*_hashes(context, query_rows, doc_rows))
+        missing = int(np.isnan(values).sum())
+        if missing:
+            context.note(f"{missing:,} of {len(values):,} training pairs have no teacher score; losses leave them out")
+        write_teacher_scores(file, [(query_rows, doc_rows, values)])
     return TeacherFile(file, key)
 
 
-def _score(
-    context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray
-) -> tuple[np.ndarray, str]:
-    """Scores of the pairs by one teacher, and the key of its store; what the store lacks is scored first."""
+def _filled(context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray) -> ScoreStore:
+    """The store of one teacher; what it lacks of the pairs is scored first."""
     store = teacher_store(context, model)
-    hashes = _hashes(context, query_rows, doc_rows)
-    values = store.lookup(*hashes)
-    if np.isnan(values).any():
+    if np.isnan(store.lookup(*_hashes(context, query_rows, doc_rows))).any():
         _fill(context, name, store, model, pa.table({"query_row": query_rows, "doc_row": doc_rows}))
-        values = store.lookup(*hashes)
-    return values, store.key
+    return store
 
 
-def _imported(context: Context, path: Path, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[np.ndarray, str]:
-    """Scores of the pairs from a file, which becomes a store of its own; NaN for pairs it lacks."""
+def _imported(context: Context, spec: ScoresTeacher) -> ScoreStore:
+    """A score file as a store of its own."""
     from stillhouse.scores.exchange import import_scores
 
     root = Path(context.recipe.store.path).absolute()
-    store = import_scores(path, root, context.collection).store
-    values = store.lookup(*_hashes(context, query_rows, doc_rows))
-    context.note(f"{path}: {int((~np.isnan(values)).sum()):,} of {len(values):,} training pairs have a score")
-    return values, store.key
+    imported = import_scores(Path(spec.scores), root, context.collection, scale=spec.scale)
+    if imported.unknown:
+        context.note(f"{spec.scores}: {imported.unknown:,} lines name a query or document that is not here")
+    return imported.store
 
 
 def _hashes(context: Context, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[list[str], list[str]]:

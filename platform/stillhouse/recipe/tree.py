@@ -102,6 +102,8 @@ class ScoresTeacher(Spec):
 
     scores: str
     """Run file or score file: query, document, score."""
+    scale: Literal["logit", "probability", "grade", "order"] = "logit"
+    """What its scores are; losses that need magnitudes refuse `order`."""
 
 
 class _Trained(Spec):
