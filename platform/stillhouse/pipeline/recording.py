@@ -28,7 +28,7 @@ class Recorder:
         self.context = context
         self.tracker: Tracker = open_tracker(context.recipe.tracking)
         recipe = context.recipe.model_dump(mode="json", exclude={"output", "tracking", "store"})
-        self.key = stable_hash(recipe)
+        self.key = stable_hash([recipe, list(context.recipe.stages)])
         self.parent = self.tracker.run(self.key, context.recipe.name, tags=_code_tags())
         self.children: dict[str, str] = {}
 

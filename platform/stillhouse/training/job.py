@@ -50,7 +50,8 @@ class TrainingJob:
         plain = asdict(self)
         for place in ("collection", "workspace", "teacher_scores"):
             plain.pop(place)
-        return stable_hash(plain)
+        # The hash sorts mappings by key, and the order of stages counts.
+        return stable_hash(plain | {"order": list(self.stages)})
 
     @property
     def ranker_spec(self) -> Any:
