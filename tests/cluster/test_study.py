@@ -215,7 +215,7 @@ def what_was_measured(path: Path) -> dict:
     return {name: value for name, value in json.loads(path.read_text()).items() if "run" not in name}
 
 
-def wait_for(condition: Callable[[], bool], driver: subprocess.Popen, seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], bool], driver: subprocess.Popen, seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert driver.poll() is None, "the driver ended before it was killed"

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from stillhouse.errors import SearchError, TrainingError
+from stillhouse.recipe import Recipe, make_recipe
 from stillhouse.search.spool import read_reports
-from stillhouse.search.trial import Reports
+from stillhouse.search.trial import ReportCall, Reports, _means
 
 
 def sent_steps(sent: list[dict[str, Any]]) -> list[list[int]]:
@@ -62,3 +63,30 @@ def test_no_number_is_no_measure(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="m is nan at step 1"):
         reports.add({"m": float("nan")}, 1)
     assert read_reports(tmp_path / "r.jsonl") == []
+
+
+def test_seeds_are_averaged_evaluation_by_evaluation(tmp_path: Path) -> None:
+    recipe = make_recipe(
+        {
+            "name": "toy",
+            "output": {"path": "unused"},
+            "collection": {"train": "none", "dev": "none", "test": "none"},
+            "teachers": {"file": {"scores": "none"}},
+            "student": {"ranker": "dual_encoder", "backbone": "none"},
+            "stages": {"distill": {"loss": {"name": "kl"}}},
+        }
+    )
+    folders = []
+
+    def objective(recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: ReportCall) -> None:
+        folders.append(checkpoint_dir)
+        for step in (10, 20):
+            report({"m": step * (recipe.seed + 1.0), "train/loss": 1.0}, step)
+
+    means = _means(objective, recipe, "key", tmp_path, ["m"], 3)
+    # seeds 0, 1, 2: 10, 20, 30 at step 10, twice that at step 20; deviations -10, 0, 10: sample variance 100
+    assert [(report.step, report.metrics) for report in means] == [
+        (10, {"m": 20.0, "train/loss": 1.0, "spread/m": 10.0}),
+        (20, {"m": 40.0, "train/loss": 1.0, "spread/m": 20.0}),
+    ]
+    assert len(set(folders)) == 3
