@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 DONE = "done.json"
+HOST = re.sub(r"\W", "-", socket.gethostname())
 
 
 def stable_hash(value: Any, length: int = 16) -> str:
@@ -62,7 +67,7 @@ def cached_folder(path: Path, build: Callable[[Path], dict[str, Any] | None]) ->
         return facts
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir()
     try:
         facts = build(temporary) or {}
@@ -74,10 +79,10 @@ def cached_folder(path: Path, build: Callable[[Path], dict[str, Any] | None]) ->
 
 
 def _remove_stale(path: Path) -> None:
-    """Delete the temporary folders of builds of `path` whose process is gone."""
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
+    """Delete the temporary folders of builds of `path` on this host whose process is gone."""
+    for stale in path.parent.glob(f".{path.name}.{HOST}.*.tmp"):
         pid = stale.name.split(".")[-3]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and stale.is_dir():
+        if pid.isdigit() and not psutil.pid_exists(int(pid)) and stale.is_dir():
             shutil.rmtree(stale, ignore_errors=True)
 
 

@@ -146,6 +146,34 @@ def test_a_second_run_finds_everything_done(done, results):
     assert rows == results["rows"]
 
 
+def test_the_record_names_the_store_that_holds_the_scores(done, record):
+    from stillhouse.scores.store import ScoreStore
+
+    store = ScoreStore.open(done[0] / "scores" / record["store_key"])
+    # 64 queries with at most 8 candidates and the positive that they may miss.
+    assert 64 * 7 < len(store) <= 64 * 9
+
+
+def test_single_verbs_leave_the_results_of_the_run_alone(done, results):
+    evaluated = stillhouse(done[0], "evaluate")
+    assert evaluated.returncode == 0, evaluated.stderr[-3000:]
+    rows = json.loads((done[0] / "out" / "evaluation" / "results.json").read_text())["rows"]
+    expected = {row["ranker"]: row["measures"] for row in results["rows"]}
+    assert {row["ranker"]: row["measures"] for row in rows} == {
+        name: expected[name] for name in ("bm25", "distilled student")
+    }
+    assert len(json.loads((done[0] / "out" / "results.json").read_text())["rows"]) == 5
+
+
+def test_pictures_and_cards_are_there(done):
+    for name in ("scores", "margins", "latency"):
+        assert (done[0] / "out" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    card = (done[0] / "out" / "student" / "README.md").read_text()
+    assert "Taught by cross" in card
+    assert "nDCG@10" in card
+    assert "nDCG@10" in (done[0] / "out" / "teacher" / "README.md").read_text()
+
+
 def test_plan_knows_that_nothing_is_left_to_score(done):
     plan = stillhouse(done[0], "plan")
     assert plan.returncode == 0, plan.stderr[-3000:]

@@ -35,6 +35,7 @@ def rerank(
 
     loaded = load_recipe(recipe, overrides)
     # After the recipe: a typo in it is told before torch and Ray are loaded.
+    from stillhouse.errors import CollectionError
     from stillhouse.evaluation.rerank import rerank as rerank_split
     from stillhouse.evaluation.trec import write_run
     from stillhouse.pipeline.context import Context
@@ -42,6 +43,13 @@ def rerank(
 
     console = open_console()
     with Context(loaded, console, verbose) as context:
+        if split not in context.collection.splits:
+            raise CollectionError(f"--split {split}: no such split; there are {', '.join(context.collection.splits)}")
+        if depth is not None and depth > loaded.candidates.depth:
+            raise CollectionError(
+                f"--depth {depth}: the recipe has {loaded.candidates.depth} candidates; "
+                f"add --set candidates.depth={depth}"
+            )
         model = load_ranker(ranker)
         candidates = context.candidates(split)
         with context.step("re-ranking") as advance:

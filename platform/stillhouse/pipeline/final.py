@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.artifacts import atomic_file, cached_folder, stable_hash, write_json
+from stillhouse.evaluation import figures
+from stillhouse.evaluation.diagnostics import score_spread
 from stillhouse.evaluation.latency import Latency, latency
+from stillhouse.evaluation.measures import named_qrels
 from stillhouse.evaluation.report import Report, SystemResult, build_report, write_report
 from stillhouse.evaluation.trec import write_run
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model
-from stillhouse.pipeline.runs import first_stage_run, mean_run, measure, model_run
+from stillhouse.pipeline.runs import first_stage_run, mean_of, mean_run, measure, model_run
 from stillhouse.recipe.text import to_yaml
 from stillhouse.records import Run
 
@@ -29,10 +32,20 @@ class System:
     note: str = ""
 
 
+def first_stage(context: Context) -> System:
+    """The candidates as they come; a run file is not called by its path."""
+    source = context.recipe.candidates.source
+    return System(source if source in ("bm25", "scoreddocs") else "first stage")
+
+
 def compare_systems(
-    context: Context, systems: list[System], pairs: list[tuple[str, str]], gap: tuple[str, str, str] | None
+    context: Context,
+    systems: list[System],
+    pairs: list[tuple[str, str]],
+    gap: tuple[str, str, str] | None,
+    folder: Path,
 ) -> Report:
-    """Measure the systems on test and compare the given pairs on the measure that selects."""
+    """Measure the systems on test, compare the given pairs on the measure that selects, write it all to `folder`."""
     results, runs = [], {}
     for system in systems:
         runs[system.name] = _run(context, system)
@@ -48,11 +61,27 @@ def compare_systems(
         facts={"recipe": recipe.name, "depth": recipe.evaluation.depth, "seconds": step_seconds(context)},
     )
     for name, run in runs.items():
-        path = context.output / "runs" / f"{name.replace(' ', '-')}.test.trec.gz"
+        path = folder / "runs" / f"{name.replace(' ', '-')}.test.trec.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_run(path, run, name.replace(" ", "-"))
-    write_report(report, context.output)
+    write_report(report, folder)
+    _draw(context, report, runs, folder / "figures")
     return report
+
+
+def _draw(context: Context, report: Report, runs: Mapping[str, Run], folder: Path) -> None:
+    """Score histograms, margins, and effectiveness against latency."""
+    qrels = named_qrels(context.collection, "test")
+    spreads = [score_spread(name, run, qrels) for name, run in runs.items()]
+    figures.score_histograms(spreads, folder / "scores.png")
+    figures.margin_histogram(spreads, folder / "margins.png")
+    measure_name = context.recipe.evaluation.select_by
+    points = [
+        (system.name, system.latency.median_ms, mean_of(system.per_query[measure_name]))
+        for system in report.systems
+        if system.latency
+    ]
+    figures.effectiveness_latency(points, folder / "latency.png", measure_name)
 
 
 def step_seconds(context: Context) -> dict[str, float]:
@@ -78,7 +107,7 @@ def _latency(context: Context, model: Model) -> Latency:
     folder = context.root / "latency" / stable_hash([model.key, collection.digest, candidates.key, depth])
 
     def build(_: Path) -> dict[str, Any]:
-        row = next(row for row in range(len(candidates)) if len(candidates.rows(row)))
+        row = max(range(len(candidates)), key=lambda row: len(candidates.rows(row)))
         docs = collection.docs.texts(candidates.rows(row)[:depth].tolist())
         query = collection.splits["test"].queries.text(row)
         return asdict(latency(load_ranker(model.path), query, docs))
@@ -88,19 +117,19 @@ def _latency(context: Context, model: Model) -> Latency:
 
 def save_models(context: Context, models: Mapping[str, Model], cards: Mapping[str, str]) -> None:
     """Copy the rankers to the output folder, each with its model card."""
+    for name in {name.partition("/")[0] for name in models}:
+        shutil.rmtree(context.output / name, ignore_errors=True)
     for name, model in models.items():
         target = context.output / name
-        shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(model.path, target, ignore=shutil.ignore_patterns("done.json"))
         if name in cards:
             card = target / "README.md"
             card.write_text(card.read_text() + "\n" + cards[name])
 
 
-def card_text(context: Context, model: Model, report: Report, system: str) -> str:
-    """What a model card says beyond how to load it: data, training, measured figures."""
+def card_text(context: Context, model: Model, report: Report, system: str, taught_by: str = "") -> str:
+    """What a model card says beyond how to load it: data, training, teacher, and figures if `system` was measured."""
     recipe = context.recipe
-    result = next(result for result in report.systems if result.name == system)
     lines = [
         "## Training",
         "",
@@ -112,6 +141,17 @@ def card_text(context: Context, model: Model, report: Report, system: str) -> st
         to_yaml(model.facts["job"]).rstrip(),
         "```",
         "",
+        *([taught_by, ""] if taught_by else []),
+    ]
+    for result in report.systems:
+        if result.name == system:
+            lines += _measured(context, result)
+    return "\n".join(lines)
+
+
+def _measured(context: Context, result: SystemResult) -> list[str]:
+    recipe = context.recipe
+    return [
         "## Measured",
         "",
         f"On `{recipe.collection.test}`, {len(next(iter(result.per_query.values())))} queries, "
@@ -120,7 +160,6 @@ def card_text(context: Context, model: Model, report: Report, system: str) -> st
         *(f"- {name}: {sum(values.values()) / len(values):.4f}" for name, values in result.per_query.items()),
         "",
     ]
-    return "\n".join(lines)
 
 
 def write_record(context: Context, record: Mapping[str, Any]) -> None:

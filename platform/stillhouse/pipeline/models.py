@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillhouse.artifacts import cached_folder
+from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.training.job import TrainingJob
-
-RANKER_DEFAULTS = {"stages"}
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,13 @@ class Model:
 
 @dataclass(frozen=True)
 class TeacherFile:
-    """Teacher scores by row numbers, and the key of the stores they came from."""
+    """Teacher scores by row numbers."""
 
     path: Path
     key: str
+    """What the scores depend on: stores, collection, candidates, depth."""
+    stores: tuple[str, ...] = ()
+    """Keys of the stores they came from: folders under store.path."""
 
 
 def make_job(
@@ -51,8 +53,9 @@ def make_job(
 ) -> TrainingJob:
     """The training of one ranker on the context's collection and candidates."""
     recipe = context.recipe
+    keys = [context.candidates(split).key for split in ("train", "dev")]
     return TrainingJob(
-        ranker=ranker.model_dump(mode="json", exclude=RANKER_DEFAULTS),
+        ranker=ranker.model_dump(mode="json", exclude={"stages"}),
         stages={name: stage.model_dump(mode="json") for name, stage in stages.items()},
         seed=recipe.seed,
         evaluation=recipe.evaluation.model_dump(mode="json"),
@@ -63,7 +66,18 @@ def make_job(
         workspace=str(context.root),
         teacher_scores=str(teacher.path) if teacher else None,
         teacher_key=teacher.key if teacher else None,
+        backbone_digest=backbone_digest(ranker.model_dump()["backbone"]),
+        candidates_key="-".join(keys),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def backbone_digest(backbone: str) -> str:
+    """What the weights of a backbone are, whatever they are called."""
+    from stillhouse.rankers.backbones import resolve
+
+    files = sorted(resolve(backbone).glob("*.safetensors"))
+    return stable_hash([file_digest(file) for file in files])
 
 
 def train_model(context: Context, name: str, job: TrainingJob) -> Model:
@@ -104,15 +118,15 @@ def _train(context: Context, name: str, job: TrainingJob, checkpoints: Path, out
         from stillhouse.training.run import run_job
 
         return run_job(job, checkpoints, lambda metrics, step: None, output)
-    from stillhouse.training.worker import train_distributed
+    from stillhouse.training.worker import train_distributed, worker_cpus
 
-    resources = context.ray()
+    context.ray()
     return train_distributed(
         job,
         checkpoint_folder=checkpoints,
         output=output,
         num_workers=scale.num_workers,
-        cpus_per_worker=scale.cpus_per_worker or max(0.5, resources["CPU"] / scale.num_workers),
+        cpus_per_worker=worker_cpus(scale),
         gpus_per_worker=scale.gpus_per_worker,
         name=name.replace(" ", "-"),
     )
@@ -127,8 +141,10 @@ def _progress(curve: Path, total_steps: int, advance: Callable[[float, float, st
         while not stop.wait(0.5):
             lines = curve.read_text().splitlines() if curve.exists() else []
             if lines:
-                point = json.loads(lines[-1])
-                advance(point["step"], total_steps, f"loss {point.get('loss', float('nan')):.4f}")
+                # The last line may be half written.
+                with suppress(ValueError):
+                    point = json.loads(lines[-1])
+                    advance(point["step"], total_steps, f"loss {point.get('loss', float('nan')):.4f}")
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

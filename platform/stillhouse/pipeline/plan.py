@@ -72,6 +72,7 @@ def plan(recipe: Recipe, *, console: Console) -> list[TeacherPlan]:
 
 def _plan_teacher(context: Context, name: str, spec: Any, pairs: Any) -> TeacherPlan:
     from stillhouse.rankers import RANKERS, load_ranker
+    from stillhouse.training.run import pick_device
 
     job = make_job(context, spec, spec.stages)
     path = context.root / "models" / job.key
@@ -86,7 +87,9 @@ def _plan_teacher(context: Context, name: str, spec: Any, pairs: Any) -> Teacher
         store = teacher_store(context, Model(job.key, path, {}))
         stored = int((~np.isnan(store.lookup(query_hashes, doc_hashes))).sum())
     dtype = scoring_dtype(context.recipe.store.dtype)
-    return TeacherPlan(name, trained, count, stored, _speed(context, ranker.for_scoring(dtype), pairs))
+    return TeacherPlan(
+        name, trained, count, stored, _speed(context, ranker.for_scoring(dtype).to(pick_device()), pairs)
+    )
 
 
 def _speed(context: Context, ranker: Any, pairs: Any) -> float:

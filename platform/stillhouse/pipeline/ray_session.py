@@ -16,7 +16,8 @@ def connect(verbose: bool) -> dict[str, float]:
             ray.init(log_to_driver=verbose, logging_level=_level(verbose))
         else:
             ray.init(
-                num_cpus=max(2, os.cpu_count() or 2),
+                # One CPU is too few for actors and what feeds them; otherwise Ray counts, within a container's limits.
+                num_cpus=2 if os.cpu_count() == 1 else None,
                 # Nested trainers leak their placement groups without the State API, which the dashboard serves.
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",

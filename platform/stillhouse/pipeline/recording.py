@@ -7,15 +7,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from stillhouse.artifacts import stable_hash
+from stillhouse.errors import TrackingError
 from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model
-from stillhouse.tracking import Point, Tracker, open_tracker
+from stillhouse.tracking import Point, Tracker, close_stale, open_tracker
 from stillhouse.tracking.base import Status
 
 PACKAGES = ("stillhouse", "ray", "torch", "transformers", "optuna", "mlflow", "ir_datasets", "ir_measures", "bm25s")
@@ -35,7 +38,7 @@ class Recorder:
     def start(self) -> None:
         """Log what is known before anything is trained."""
         recipe = self.context.recipe
-        self.tracker.params(self.parent, _flat(recipe.model_dump(mode="json", exclude={"output", "tracking"})))
+        self.tracker.params(self.parent, _flat(recipe.model_dump(mode="json", exclude={"output", "tracking", "store"})))
         versions = {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]}
         facts = {"versions": versions, "collection": self.context.collection.facts}
         with tempfile.TemporaryDirectory() as place:
@@ -65,6 +68,7 @@ class Recorder:
 
     def report(self, report: Report, main: str) -> None:
         """Test measures of each system in a child of its own, those of the main system in the parent too."""
+        output = self.context.output
         for system in report.systems:
             points = [
                 Point(f"test/{measure}", sum(values.values()) / len(values), 0, time.time())
@@ -78,12 +82,27 @@ class Recorder:
                 self.children[system.name] = run
             self.tracker.points(run, points)
             self.tracker.end(run)
-        for path in (*self.context.output.glob("*.*"), self.context.output / "student", self.context.output / "runs"):
+        for path in (*sorted(output.glob("*.*")), output / "student", output / "runs", output / "figures"):
             if path.exists():
                 self.tracker.artifact(self.parent, path, "" if path.is_file() else path.name)
 
     def end(self, status: Status = "FINISHED") -> None:
         self.tracker.end(self.parent, status)
+
+
+@contextmanager
+def recording(context: Context) -> Iterator[Recorder]:
+    """A run in the record, closed as it ended; runs that a kill left open are closed first."""
+    close_stale(context.recipe.tracking)
+    recorder = Recorder(context)
+    try:
+        yield recorder
+    except BaseException as error:
+        # A store that is down must not hide what went wrong.
+        with suppress(TrackingError):
+            recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    recorder.end()
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,23 @@ from rich.console import Console
 
 from stillhouse.evaluation.report import Report
 from stillhouse.evaluation.table import console_tables, legend
+from stillhouse.pipeline.check import check
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.final import (
     System,
     card_text,
     compare_systems,
+    first_stage,
     save_models,
     step_seconds,
     write_record,
 )
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
-from stillhouse.pipeline.recording import Recorder
+from stillhouse.pipeline.recording import Recorder, recording
 from stillhouse.pipeline.searching import search_student
 from stillhouse.pipeline.teachers import Teacher, choose_teacher, score_training_pairs
 from stillhouse.recipe import Recipe, override
+from stillhouse.recipe.tree import TrackingSpec
 
 DISTILLED = "distilled student"
 
@@ -40,31 +44,26 @@ class RunResult:
 
 def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult:
     """Do every step of a recipe that has not been done; a second call prints the same result in seconds."""
-    with Context(recipe, console, verbose) as context:
-        recorder = Recorder(context)
-        try:
-            prepare(context)
-            recorder.start()
-            teacher = choose_teacher(context)
-            for name, model in teacher.members.items():
-                recorder.training(f"teacher {name}", model)
-            scores = score_training_pairs(context, teacher)
-            winner, study = recipe, None
-            if recipe.search is not None:
-                winner, study = search_student(context, scores, recorder.tracker, recorder.parent)
-            students = train_students(context, winner, scores)
-            for name, model in students.items():
-                recorder.training(name, model)
-            report = compare(context, teacher, students)
-            recorder.report(report, DISTILLED)
-            record = _record(context, recorder, scores, winner, study)
-            write_record(context, record)
-        except BaseException:
-            recorder.end("FAILED")
-            raise
-        recorder.end()
-        show(context, report)
-        return RunResult(context.output, report, record)
+    check(recipe)
+    with Context(recipe, console, verbose) as context, recording(context) as recorder:
+        prepare(context)
+        recorder.start()
+        teacher = choose_teacher(context)
+        for name, model in teacher.members.items():
+            recorder.training(f"teacher {name}", model)
+        scores = score_training_pairs(context, teacher)
+        winner, study = recipe, None
+        if recipe.search is not None:
+            winner, study = search_student(context, scores, recorder.tracker, recorder.parent)
+        students = train_students(context, winner, scores)
+        for name, model in students.items():
+            recorder.training(name, model)
+        report = compare(context, teacher, students, winner, scores.stores)
+        record = _record(context, recorder, scores, winner, study)
+        write_record(context, record)
+        recorder.report(report, DISTILLED)
+    show(context, report)
+    return RunResult(context.output, report, record)
 
 
 def prepare(context: Context) -> None:
@@ -92,11 +91,12 @@ def train_students(context: Context, winner: Recipe, scores: TeacherFile) -> dic
     return students
 
 
-def compare(context: Context, teacher: Teacher, students: dict[str, Model]) -> Report:
+def compare(
+    context: Context, teacher: Teacher, students: dict[str, Model], winner: Recipe, stores: Sequence[str]
+) -> Report:
     """First stage, untuned student, teacher and students on test."""
-    recipe = context.recipe
-    untuned = untuned_model(context, recipe.student)
-    systems = [System(recipe.candidates.source), System("untuned student", (untuned,))]
+    untuned = untuned_model(context, winner.student)
+    systems = [first_stage(context), System("untuned student", (untuned,))]
     if not teacher.files:
         systems.append(System("teacher", tuple(teacher.members.values()), f"{teacher.name}, chosen on dev"))
     baselines = [name for name in students if name != DISTILLED]
@@ -104,11 +104,15 @@ def compare(context: Context, teacher: Teacher, students: dict[str, Model]) -> R
     pairs = [(DISTILLED, system.name) for system in systems if system.name != DISTILLED]
     gap = (DISTILLED, baselines[0], "teacher") if baselines and not teacher.files else None
     with context.step("evaluation"):
-        report = compare_systems(context, systems, pairs, gap)
-    cards = {"student": card_text(context, students[DISTILLED], report, DISTILLED)}
+        report = compare_systems(context, systems, pairs, gap, context.output)
     models = {"student": students[DISTILLED]}
-    members = list(teacher.members.items())
-    models |= {"teacher" if len(members) == 1 else f"teacher/{name}": model for name, model in members}
+    taught = f"Taught by {teacher.name}; its scores are in the score stores {', '.join(stores)}."
+    cards = {"student": card_text(context, students[DISTILLED], report, DISTILLED, taught)}
+    for name, model in teacher.members.items():
+        alone = len(teacher.members) == 1
+        folder = "teacher" if alone else f"teacher/{name}"
+        models[folder] = model
+        cards[folder] = card_text(context, model, report, "teacher" if alone else "")
     save_models(context, models, cards)
     return report
 
@@ -123,7 +127,10 @@ def show(context: Context, report: Report) -> None:
     steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in step_seconds(context).items() if seconds >= 0.5)
     total = time.perf_counter() - context.started
     console.print(f"\nTime of each step: {steps}. This command: {total:.0f} s.", highlight=False)
-    console.print(f"Results: {output}/results.md. Record: `stillhouse ui` shows every run and trial.", highlight=False)
+    uri = context.recipe.tracking.uri
+    shown = "stillhouse ui" if uri == TrackingSpec().uri else f"stillhouse ui --tracking {uri}"
+    record = "not kept (tracking.uri is none)" if uri == "none" else f"{uri}; `{shown}` shows every run and trial"
+    console.print(f"Results: {output}/results.md. Record: {record}.", highlight=False, markup=False)
     console.print(
         "Load the student:\n  from stillhouse import load_ranker\n"
         f"  ranker = load_ranker({str(output / 'student')!r})\n"
@@ -139,7 +146,8 @@ def _record(context: Context, recorder: Recorder, scores: TeacherFile, winner: R
         "tracking_uri": context.recipe.tracking.uri,
         "parent_run_id": recorder.parent,
         "child_run_ids": recorder.children | _trial_runs(study),
-        "store_key": scores.key,
+        "store_key": scores.stores[0],
+        "store_keys": list(scores.stores),
         "store_path": context.recipe.store.path,
         "collection_digest": context.collection.digest,
         "best": study.best.values if study else {},

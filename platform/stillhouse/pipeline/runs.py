@@ -21,6 +21,7 @@ FILE = "run.trec.gz"
 def model_run(context: Context, name: str, model: Model, split: str) -> Run:
     """The split's candidates re-ranked by a model."""
     from stillhouse.rankers import load_ranker
+    from stillhouse.training.run import pick_device
 
     depth = context.recipe.evaluation.depth
     dtype = context.recipe.store.dtype
@@ -29,7 +30,7 @@ def model_run(context: Context, name: str, model: Model, split: str) -> Run:
     folder = context.root / "reranked" / key
 
     def build(target: Any) -> dict[str, Any]:
-        ranker = load_ranker(model.path).for_scoring(scoring_dtype(dtype))
+        ranker = load_ranker(model.path).for_scoring(scoring_dtype(dtype)).to(pick_device())
         with context.step(f"re-rank {split} with {name}") as advance:
             run = rerank(
                 ranker,

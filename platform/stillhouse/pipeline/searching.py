@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.errors import SearchError
+from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import TeacherFile, make_job
 from stillhouse.recipe import Recipe, override
 from stillhouse.training.job import TrainingJob
-from stillhouse.training.worker import in_trial, worker_cpus
+from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
 
 WORKERS = "scale.num_workers"
 WAITING_CPU = 0.01
@@ -42,18 +43,10 @@ def search_student(
     context: Context, teacher: TeacherFile | None, tracker: Any, parent: str | None, resume: bool = True
 ) -> tuple[Recipe, Any]:
     """The recipe with the best values found, and the study."""
-    from stillhouse.search.check import check_space
-    from stillhouse.search.space import load_space
     from stillhouse.search.study import run_study
 
     recipe = context.recipe
-    if recipe.search is None:
-        raise SearchError(f"recipe {recipe.name}: search is missing; name a search space there, or use --space")
-    space = load_space(recipe.search.space)
-    if recipe.search.trials is not None:
-        space = space.model_copy(update={"trials": recipe.search.trials})
-    trial_recipe = override(recipe, recipe.search.overrides)
-    check_space(space, trial_recipe)
+    space, trial_recipe = searched_space(recipe)
     template = make_job(context, recipe.student, recipe.stages, teacher)
     rungs = sum(stage.evaluations for stage in trial_recipe.stages.values())
     with context.step(f"search {space.trials} trials") as advance:
@@ -63,7 +56,7 @@ def search_student(
             nonlocal finished
             finished += 1
             advance(finished, space.trials, "")
-            values = ", ".join(f"{key.rsplit('.', 1)[-1]} {_short(value)}" for key, value in trial.values.items())
+            values = ", ".join(f"{key.rsplit('.', 1)[-1]} {short(value)}" for key, value in trial.values.items())
             metric = "no value" if trial.metric is None else f"dev {space.metric} {trial.metric:.4f}"
             context.note(f"trial {finished}: {values}: {metric} {trial.state.lower()} {trial.seconds:.0f} s")
 
@@ -92,7 +85,7 @@ def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) ->
         return {"CPU": WAITING_CPU}, 1
     scale = recipe.scale
     cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
-    per_worker = worker_cpus(scale, cpus)
+    per_worker = worker_cpus(scale, WAITING_CPUS)
     if scale.num_workers == 1:
         resources = {"CPU": per_worker} | ({"GPU": scale.gpus_per_worker} if scale.gpus_per_worker else {})
         fits = int(cpus / per_worker)
@@ -110,5 +103,6 @@ def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) ->
     return resources, fits
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A drawn value in few characters."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

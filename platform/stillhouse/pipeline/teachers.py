@@ -99,7 +99,7 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
         if missing:
             context.note(f"{missing:,} of {len(values):,} training pairs have no teacher score; losses leave them out")
         write_teacher_scores(file, [(query_rows, doc_rows, values)])
-    return TeacherFile(file, key)
+    return TeacherFile(file, key, tuple(store.key for store in stores))
 
 
 def _filled(context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray) -> ScoreStore:

@@ -13,14 +13,16 @@ from rich.table import Table
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import StillhouseError
 from stillhouse.evaluation.report import Report
+from stillhouse.pipeline.check import check
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.final import System, compare_systems, save_models
+from stillhouse.pipeline.final import System, compare_systems, first_stage, save_models
 from stillhouse.pipeline.models import Model, make_job, train_model
-from stillhouse.pipeline.recording import Recorder
+from stillhouse.pipeline.recording import recording
 from stillhouse.pipeline.run import DISTILLED, prepare, show
-from stillhouse.pipeline.searching import search_student
-from stillhouse.pipeline.teachers import choose_teacher, score_training_pairs
+from stillhouse.pipeline.searching import search_student, short
+from stillhouse.pipeline.teachers import choose_teacher, dtype_name, score_training_pairs
 from stillhouse.recipe import Recipe, override
+from stillhouse.scores.identity import identity_of
 
 
 def score(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
@@ -28,27 +30,24 @@ def score(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
     with Context(recipe, console, verbose) as context:
         prepare(context)
         scores = score_training_pairs(context, choose_teacher(context))
-        console.print(f"Scores {scores.key} are in {recipe.store.path}.", highlight=False)
+        console.print(
+            f"The scores are in {recipe.store.path}: {', '.join(scores.stores)}.", highlight=False, markup=False
+        )
         return scores.path
 
 
 def train(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
     """Train the recipe's student with the recipe's own values; returns the folder it is saved in."""
-    with Context(recipe, console, verbose) as context:
-        recorder = Recorder(context)
-        try:
-            prepare(context)
-            recorder.start()
-            scores = score_training_pairs(context, choose_teacher(context))
-            job = make_job(context, recipe.student, recipe.stages, scores)
-            student = train_model(context, DISTILLED, job)
-            recorder.training(DISTILLED, student)
-            save_models(context, {"student": student}, {})
-        except BaseException:
-            recorder.end("FAILED")
-            raise
-        recorder.end()
-        console.print(f"The student is in {context.output / 'student'}.", highlight=False)
+    check(recipe)
+    with Context(recipe, console, verbose) as context, recording(context) as recorder:
+        prepare(context)
+        recorder.start()
+        scores = score_training_pairs(context, choose_teacher(context))
+        job = make_job(context, recipe.student, recipe.stages, scores)
+        student = train_model(context, DISTILLED, job)
+        recorder.training(DISTILLED, student)
+        save_models(context, {"student": student}, {})
+        console.print(f"The student is in {context.output / 'student'}.", highlight=False, markup=False)
         return context.output / "student"
 
 
@@ -69,23 +68,19 @@ def tune(
         changes["search.trials"] = trials
     if recipe.search is None and not changes:
         changes["search.space"] = "temperature_negatives_lr"
-    with Context(override(recipe, changes), console, verbose) as context:
-        recorder = Recorder(context)
-        try:
-            prepare(context)
-            recorder.start()
-            scores = score_training_pairs(context, choose_teacher(context))
-            _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
-        except BaseException:
-            recorder.end("FAILED")
-            raise
-        recorder.end()
+    recipe = override(recipe, changes)
+    check(recipe)
+    with Context(recipe, console, verbose) as context, recording(context) as recorder:
+        prepare(context)
+        recorder.start()
+        scores = score_training_pairs(context, choose_teacher(context))
+        _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
         console.print(_trial_table(study))
         return study
 
 
 def evaluate(recipe: Recipe, *, console: Console, verbose: bool = False) -> Report:
-    """Measure the first stage and the student under the output folder on test."""
+    """Measure the first stage and the student under the output folder on test; written to its `evaluation` folder."""
     with Context(recipe, console, verbose) as context:
         folder = context.output / "student"
         if not (folder / "ranker.json").exists():
@@ -93,11 +88,11 @@ def evaluate(recipe: Recipe, *, console: Console, verbose: bool = False) -> Repo
         prepare(context)
         from stillhouse.rankers import load_ranker
 
-        key = stable_hash([load_ranker(folder).weight_digest(), "output"])
-        source = recipe.candidates.source
-        systems = [System(source), System(DISTILLED, (Model(key, folder, {}),))]
+        key = stable_hash(identity_of(load_ranker(folder), dtype_name(context)))
+        stage = first_stage(context)
+        systems = [stage, System(DISTILLED, (Model(key, folder, {}),))]
         with context.step("evaluation"):
-            report = compare_systems(context, systems, [(DISTILLED, source)], None)
+            report = compare_systems(context, systems, [(DISTILLED, stage.name)], None, context.output / "evaluation")
         show(context, report)
         return report
 
@@ -117,7 +112,7 @@ def _trial_table(study: Any) -> Table:
     for name in (*keys, "metric", "state", "seconds"):
         table.add_column(name, overflow="fold")
     for trial in sorted(study.trials, key=lambda trial: trial is not study.best):
-        values = [f"{trial.values[key]:.4g}" if key in trial.values else "-" for key in keys]
+        values = [short(trial.values[key]) if key in trial.values else "-" for key in keys]
         metric = "-" if trial.metric is None else f"{trial.metric:.4f}"
         table.add_row(*values, metric, trial.state, f"{trial.seconds:.0f}")
     return table

@@ -43,6 +43,8 @@ class TrainingJob:
     workspace: str
     teacher_scores: str | None = None
     teacher_key: str | None = None
+    backbone_digest: str = ""
+    candidates_key: str = ""
 
     @property
     def key(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from stillhouse.training.job import Report, TrainingData, TrainingJob
 from stillhouse.training.optimizer import make_optimizer, schedule_factor, set_rates
 
 CURVE = "curve.jsonl"
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Interval:
     """What happened since the last report; sums, divided once when reported."""
 
     steps: int = 0
+    taught: int = 0
+    """Steps in which at least one query had something to say."""
     queries: float = 0.0
     seconds: float = 0.0
     grad_norm: float = 0.0
@@ -161,6 +165,7 @@ class Trainer:
     ) -> None:
         values = dict(zip(sums, ranks.sum_over_ranks(list(sums.values())), strict=True))
         interval.steps += 1
+        interval.taught += any(totals.values())
         interval.queries += len(groups)
         interval.seconds += seconds
         interval.grad_norm += norm
@@ -175,13 +180,21 @@ class Trainer:
     def _evaluate(self, name: str, best: Weights, interval: Interval, optimizer: torch.optim.Optimizer) -> Weights:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
+        if interval.steps and not interval.taught:
+            raise TrainingError(
+                f"stage {name}: no query had anything to learn from; are there teacher scores and labels?"
+            )
         with self._autocast():
             measures = dev_measures(self.ranker, self.module, self.data, self.job.evaluation_spec, self.device)
         value = measures[self.job.evaluation["select_by"]]
         if self.progress.best_value is None or value > self.progress.best_value:
             self.progress.best_value, self.progress.best_step = value, self.progress.step
             best = checkpoints.copy_weights(self.ranker)
-        metrics = measures | _means(interval)
+        means = _means(interval)
+        if ranks.rank() == 0:
+            for alarm in diagnostics.alarms({key.removeprefix("train/"): value for key, value in means.items()}):
+                logger.warning("stage %s, step %d: %s", name, self.progress.total_step, alarm)
+        metrics = measures | means
         metrics["train/evaluation_seconds"] = time.perf_counter() - started
         checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)
         self.report(metrics, self.progress.total_step)
@@ -204,8 +217,16 @@ class Trainer:
 def trim_curve(path: Path, last_step: int) -> None:
     """Drop the points of steps that a kill undid."""
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= last_step]
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= last_step]
         path.write_text("".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    """The step of a curve's line; a line that a full disk or a kill has torn is past every step."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
 
 
 def _counted(micro: MicroBatch) -> torch.Tensor:

@@ -31,15 +31,22 @@ def pick_dtype(dtype: Literal["auto", "float32", "bfloat16"], device: torch.devi
     return torch.bfloat16 if native else torch.float32
 
 
-def run_job(job: TrainingJob, checkpoint_folder: Path, report: Report, output: Path | None = None) -> dict[str, Any]:
+def run_job(
+    job: TrainingJob,
+    checkpoint_folder: Path,
+    report: Report,
+    output: Path | None = None,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
     """Train all stages, from the newest complete checkpoint in `checkpoint_folder` if there is one.
 
-    Every rank calls it. With `output`, rank 0 saves the ranker there. Returns the best dev value and the steps.
+    Every rank calls it. With `output`, rank 0 saves the ranker there. `device` None: the GPU,
+    if there is one. Returns the best dev value and the steps.
     """
     if ranks.rank() == 0:
         checkpoint_folder.mkdir(parents=True, exist_ok=True)
     ranks.barrier()
-    device = pick_device()
+    device = device or pick_device()
     dtype = pick_dtype(job.scale_spec.dtype, device)
     ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed).to(device)
     data = load_data(job, ranker)

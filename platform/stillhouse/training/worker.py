@@ -16,6 +16,8 @@ from stillhouse.recipe.tree import ScaleSpec
 from stillhouse.training.job import TrainingJob
 
 RESULT = "result.json"
+WAITING_CPUS = 0.05
+"""CPUs of a node that trials may take which only wait for their workers."""
 
 
 def train_distributed(
@@ -43,6 +45,7 @@ def train_distributed(
         "checkpoints": str(checkpoint_folder),
         "output": str(output) if output else None,
         "threads": max(1, int(cpus_per_worker)),
+        "gpu": gpus_per_worker > 0,
     }
     # Ray Train keeps its own bookkeeping under a storage path; results and checkpoints of ours lie elsewhere.
     storage = checkpoint_folder / "ray_train"
@@ -91,7 +94,9 @@ def _worker(config: dict[str, Any]) -> None:
             ray.train.report({"step": step, **metrics}, checkpoint=checkpoint)
 
     output = Path(config["output"]) if config["output"] else None
-    result = run_job(TrainingJob(**config["job"]), folder, report, output)
+    # Without a GPU of its own a worker may still see one: several ranks on it cannot talk by gloo.
+    device = None if config["gpu"] else torch.device("cpu")
+    result = run_job(TrainingJob(**config["job"]), folder, report, output, device)
     if ranks.rank() == 0:
         write_json(folder / RESULT, result)
 
@@ -107,7 +112,6 @@ def in_trial(job: TrainingJob, checkpoint_folder: Path, report: Callable[[dict[s
     if workers == 1:
         run_job(job, checkpoint_folder, report)
         return
-    import ray
     from ray.tune.integration.ray_train import TuneReportCallback
 
     train_distributed(
@@ -115,18 +119,29 @@ def in_trial(job: TrainingJob, checkpoint_folder: Path, report: Callable[[dict[s
         checkpoint_folder=checkpoint_folder,
         output=None,
         num_workers=workers,
-        cpus_per_worker=worker_cpus(job.scale_spec, ray.cluster_resources().get("CPU", 1.0)),
+        cpus_per_worker=worker_cpus(job.scale_spec, WAITING_CPUS),
         gpus_per_worker=job.scale_spec.gpus_per_worker,
         name=f"trial-{checkpoint_folder.name}",
         callbacks=[TuneReportCallback()],
     )
 
 
-def worker_cpus(scale: ScaleSpec, cluster_cpus: float) -> float:
-    """CPUs of one worker: the recipe's, or an even share of the cluster that leaves a little for a waiting trial."""
+def worker_cpus(scale: ScaleSpec, reserve: float = 0.0) -> float:
+    """CPUs of one worker: the recipe's, or what the connected cluster's nodes can give all workers.
+
+    `reserve` stays free on each node. Whole CPUs above one, as Ray wants them.
+    """
+    import ray
+
     if scale.cpus_per_worker is not None:
         return scale.cpus_per_worker
-    return 1.0 if scale.num_workers == 1 else min(1.0, round((cluster_cpus - 0.1) / scale.num_workers, 2))
+    if scale.num_workers == 1 and reserve:
+        return 1.0
+    nodes = [node["Resources"].get("CPU", 0.0) - reserve for node in ray.nodes() if node["Alive"]]
+    for share in (64, 32, 16, 8, 4, 3, 2, 1, 0.95, 0.5, 0.25):
+        if sum(int(node / share) for node in nodes if node > 0) >= scale.num_workers:
+            return float(share)
+    return 1.0
 
 
 def _first_cause(error: BaseException) -> str:
