@@ -8,9 +8,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from stillhouse.recipe.tree import CandidatesSpec, CollectionSpec
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 WORDS = """
     river stone garden window letter engine winter market silver forest bridge candle doctor pencil island mirror

@@ -29,7 +29,9 @@ def test_constant_stays():
 
 
 def test_norms_and_biases_are_not_decayed_and_the_head_has_its_rate(backbone):
-    ranker = RANKERS["cross_encoder"].from_backbone(str(backbone), pooling="mean")
+    ranker = RANKERS["cross_encoder"].from_backbone(
+        str(backbone), pooling="mean", query_max_length=8, doc_max_length=16
+    )
     spec = OptimizerSpec(learning_rate=1e-4, head_learning_rate=1e-2, weight_decay=0.1)
     optimizer = make_optimizer(ranker, spec)
     set_rates(optimizer, 0.5)
