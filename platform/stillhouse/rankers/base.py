@@ -109,14 +109,14 @@ class Ranker(nn.Module, ABC):
         return {"": "backbone"}
 
     @abstractmethod
-    def library_modules(self) -> list[saving.LibraryModule] | None:
+    def exported_modules(self) -> list[saving.LibraryModule] | None:
         """The layers after the transformer in sentence-transformers' terms; None where it cannot express them."""
 
     def unexpressed(self) -> list[str]:
         """Options in use that sentence-transformers cannot express."""
         return []
 
-    def library_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def exported_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Contents of config_sentence_transformers.json and sentence_bert_config.json."""
         raise NotImplementedError
 

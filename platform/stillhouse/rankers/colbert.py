@@ -105,7 +105,7 @@ class Colbert(SeparableRanker):
             return [f"mask_mode: append_n with {self.spec.num_mask_tokens} MASK tokens"]
         return []
 
-    def library_modules(self) -> list[saving.LibraryModule] | None:
+    def exported_modules(self) -> list[saving.LibraryModule] | None:
         if self.unexpressed():
             return None
         name = "token_embeddings"
@@ -120,7 +120,7 @@ class Colbert(SeparableRanker):
         modules.append(saving.LibraryModule("MultiVectorMask", config, package=package))
         return modules
 
-    def library_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def exported_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
         spec, special = self.spec, self.template.num_special
         query_length = spec.query_max_length + special + (self.markers["query"] is not None)
         doc_length = spec.doc_max_length + special + (self.markers["doc"] is not None)

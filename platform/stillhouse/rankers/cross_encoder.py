@@ -82,12 +82,12 @@ class CrossEncoder(JointRanker):
     def heads(self) -> list[nn.Module]:
         return self._own_head() if self.head is None else [self.head]
 
-    def library_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def exported_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
         task = "feature-extraction" if self.spec.pooling != "pooler" else "sequence-classification"
         model = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
         return model, {"transformer_task": task}
 
-    def library_modules(self) -> list[saving.LibraryModule]:
+    def exported_modules(self) -> list[saving.LibraryModule]:
         if self.head is None:
             return []
         width = self.backbone.config.hidden_size

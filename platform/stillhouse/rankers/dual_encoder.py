@@ -82,7 +82,7 @@ class DualEncoder(SeparableRanker):
     def heads(self) -> list[nn.Module]:
         return [self.projection, self.norm, self.scale]
 
-    def library_modules(self) -> list[saving.LibraryModule] | None:
+    def exported_modules(self) -> list[saving.LibraryModule] | None:
         if self.unexpressed():
             return None
         modules = [saving.pooling(self.backbone.config.hidden_size, self.spec.pooling)]
@@ -103,7 +103,7 @@ class DualEncoder(SeparableRanker):
             names.append(f"score_scale {self.scale.value():g}")
         return names
 
-    def library_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def exported_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
         special = self.template.num_special
         first = {
             "transformer_task": "feature-extraction",

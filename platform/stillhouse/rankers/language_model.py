@@ -80,7 +80,7 @@ class LanguageModelRanker(JointRanker):
     def heads(self) -> list[nn.Module]:
         return [] if self.head is None else [self.head]
 
-    def library_modules(self) -> list[saving.LibraryModule] | None:
+    def exported_modules(self) -> list[saving.LibraryModule] | None:
         return None
 
     def unexpressed(self) -> list[str]:

@@ -160,12 +160,12 @@ class Prettr(JointRanker):
     def unexpressed(self) -> list[str]:
         return [f"num_separate_layers: {self.spec.num_separate_layers}"] if self.spec.num_separate_layers else []
 
-    def library_modules(self) -> list[saving.LibraryModule] | None:
+    def exported_modules(self) -> list[saving.LibraryModule] | None:
         if self.unexpressed():
             return None
         dense = saving.dense(self.head.weight, self.head.bias, reads="sentence_embedding", writes="scores")
         return [saving.pooling(self.backbone.config.hidden_size, self.spec.pooling), dense]
 
-    def library_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def exported_config(self) -> tuple[dict[str, Any], dict[str, Any]]:
         model = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
         return model, {"transformer_task": "feature-extraction"}

@@ -100,7 +100,7 @@ def _write(ranker: Ranker, folder: Path, card: str) -> None:
         "fresh_parameters": sorted(ranker.fresh_parameters()),
     }
     write_json(folder / FACTS, facts)
-    modules = ranker.library_modules()
+    modules = ranker.exported_modules()
     if modules is not None:
         _write_library_files(ranker, folder, modules)
     (folder / "README.md").write_text(model_card(ranker, card, opens_in_library=modules is not None))
@@ -119,7 +119,7 @@ def _head_tensors(ranker: Ranker) -> dict[str, Tensor]:
 
 
 def _write_library_files(ranker: Ranker, folder: Path, modules: list[LibraryModule]) -> None:
-    config, first = ranker.library_config()
+    config, first = ranker.exported_config()
     write_json(folder / "config_sentence_transformers.json", config)
     write_json(folder / "sentence_bert_config.json", first)
     listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]

@@ -113,7 +113,7 @@ class TransformerKernel(SeparableRanker):
     def heads(self) -> list[nn.Module]:
         return [self]
 
-    def library_modules(self) -> list[saving.LibraryModule] | None:
+    def exported_modules(self) -> list[saving.LibraryModule] | None:
         return None
 
     def unexpressed(self) -> list[str]:
