@@ -66,9 +66,8 @@ class Recorder:
         self.tracker.points(run, points)
         self.tracker.end(run)
 
-    def report(self, report: Report, main: str) -> None:
+    def measures(self, report: Report, main: str) -> None:
         """Test measures of each system in a child of its own, those of the main system in the parent too."""
-        output = self.context.output
         for system in report.systems:
             points = [
                 Point(f"test/{measure}", sum(values.values()) / len(values), 0, time.time())
@@ -82,6 +81,10 @@ class Recorder:
                 self.children[system.name] = run
             self.tracker.points(run, points)
             self.tracker.end(run)
+
+    def files(self) -> None:
+        """What lies in the output folder: tables, record, per-query values, runs, figures, the student."""
+        output = self.context.output
         for path in (*sorted(output.glob("*.*")), output / "student", output / "runs", output / "figures"):
             if path.exists():
                 self.tracker.artifact(self.parent, path, "" if path.is_file() else path.name)

@@ -59,9 +59,10 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
         for name, model in students.items():
             recorder.training(name, model)
         report = compare(context, teacher, students, winner, scores.stores)
+        recorder.measures(report, DISTILLED)
         record = _record(context, recorder, scores, winner, study)
         write_record(context, record)
-        recorder.report(report, DISTILLED)
+        recorder.files()
     show(context, report)
     return RunResult(context.output, report, record)
 
