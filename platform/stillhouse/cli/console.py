@@ -51,7 +51,8 @@ def open_console() -> Console:
     from rich.console import Console
 
     # A pipe has no width: lines for `grep` are not broken at 80 characters.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, width=None if terminal else 160, soft_wrap=not terminal)
 
 
 def guard(command: Callable[[], Any], *, debug: bool = False) -> int:

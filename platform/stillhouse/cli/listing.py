@@ -72,7 +72,10 @@ def _choices(union: object, key: str) -> Iterator[tuple[str, str]]:
     for spec in get_args(get_args(union)[0]):
         fields = {name: field for name, field in spec.model_fields.items() if name != key}
         parameters = ", ".join(
-            name if field.is_required() else f"{name}={field.get_default(call_default_factory=True)}"
+            # Escaped: a template has line breaks, and what is listed is one line each.
+            name
+            if field.is_required()
+            else f"{name}={field.get_default(call_default_factory=True)}".replace("\n", "\\n")
             for name, field in fields.items()
         )
         yield get_args(spec.model_fields[key].annotation)[0], parameters
