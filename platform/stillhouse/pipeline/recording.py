@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import TrackingError
 from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model
+from stillhouse.search.recorder import flatten
 from stillhouse.tracking import Point, Tracker, close_stale, open_tracker
 from stillhouse.tracking.base import Status
 
@@ -38,7 +38,9 @@ class Recorder:
     def start(self) -> None:
         """Log what is known before anything is trained."""
         recipe = self.context.recipe
-        self.tracker.params(self.parent, _flat(recipe.model_dump(mode="json", exclude={"output", "tracking", "store"})))
+        self.tracker.params(
+            self.parent, flatten(recipe.model_dump(mode="json", exclude={"output", "tracking", "store"}))
+        )
         versions = {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]}
         facts = {"versions": versions, "collection": self.context.collection.facts}
         with tempfile.TemporaryDirectory() as place:
@@ -56,7 +58,7 @@ class Recorder:
         """A child run with the training's parameters and its loss curve."""
         run = self.tracker.run(stable_hash([self.key, "training", name, model.key]), name, parent=self.parent)
         self.children[name] = run
-        self.tracker.params(run, _flat(model.facts["job"]))
+        self.tracker.params(run, flatten(model.facts["job"]))
         points = [
             Point(f"train/{key}", value, int(point["step"]), point["time"])
             for point in model.curve()
@@ -106,13 +108,6 @@ def recording(context: Context) -> Iterator[Recorder]:
             recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     recorder.end()
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested plain data as dotted keys."""
-    if isinstance(tree, dict) and tree:
-        return {key: value for name, item in tree.items() for key, value in _flat(item, f"{prefix}{name}.").items()}
-    return {prefix.rstrip("."): tree}
 
 
 def _version(package: str) -> str:

@@ -16,7 +16,6 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
 from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
-from stillhouse.records import Run
 from stillhouse.scores.ensemble import Ensemble
 from stillhouse.scores.identity import identity_of
 from stillhouse.scores.store import ScoreStore
@@ -32,9 +31,6 @@ class Teacher:
     members: dict[str, Model]
     files: dict[str, ScoresTeacher]
     dev: dict[str, float]
-
-    def run(self, context: Context, split: str) -> Run:
-        return mean_run([model_run(context, name, model, split) for name, model in self.members.items()])
 
 
 def train_teachers(context: Context) -> dict[str, Model]:

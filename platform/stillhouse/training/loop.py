@@ -59,6 +59,8 @@ class Trainer:
     checkpoint_folder: Path
     report: Report
     progress: Progress = field(default_factory=Progress)
+    order: tuple[int, list[int]] | None = None
+    """The epoch at hand and its order of queries: a hash and a sort over all of them, so made once."""
 
     def train_stage(self, index: int, name: str, stage: StageSpec) -> dict[str, float]:
         """Train one stage from where it stands; returns the measures of the weights it ends with."""
@@ -97,8 +99,10 @@ class Trainer:
 
     def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list[Group]:
         epoch, position = divmod(step, steps_per_epoch)
-        order = epoch_order(self.data.collection.splits["train"].queries.ids, self.job.seed, epoch)
-        rows = order[position * stage.queries_per_step : (position + 1) * stage.queries_per_step]
+        if self.order is None or self.order[0] != epoch:
+            queries = self.data.collection.splits["train"].queries
+            self.order = epoch, epoch_order(queries.ids, self.job.seed, epoch)
+        rows = self.order[1][position * stage.queries_per_step : (position + 1) * stage.queries_per_step]
         sampler = self.data.sampler(stage, self.job.seed)
         groups = [sampler.group(row, epoch) for row in rows]
         return [group for group in groups if len(group.doc_rows_K)]

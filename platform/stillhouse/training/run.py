@@ -10,7 +10,7 @@ import torch
 
 from stillhouse.rankers import RANKERS
 from stillhouse.rankers.base import Ranker
-from stillhouse.training import ranks, sharding
+from stillhouse.training import checkpoints, ranks, sharding
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import CURVE, Trainer
 
@@ -64,9 +64,7 @@ def run_job(
 
 def _stage_is_behind(trainer: Trainer, index: int) -> bool:
     """True where a checkpoint of a later stage exists: its weights contain this stage's work."""
-    from stillhouse.training.checkpoints import newest
-
-    found = newest(trainer.checkpoint_folder)
+    found = checkpoints.newest(trainer.checkpoint_folder)
     return found is not None and found[1].stage > index
 
 
