@@ -16,6 +16,7 @@ from stillhouse.cli import (
     new,
     plan,
     report,
+    reproduce,
     rerank,
     run,
     score,
@@ -63,6 +64,7 @@ app.command("rerank")(rerank.rerank)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
+app.command("reproduce")(reproduce.reproduce)
 app.command("ui")(ui.ui)
 app.command("list")(listing.listing)
 app.command("doctor")(doctor.doctor)

@@ -44,7 +44,7 @@ def plan(recipe: Recipe, *, console: Console) -> list[TeacherPlan]:
     with Context(recipe, console) as context:
         prepare(context)
         split = context.collection.splits["train"]
-        depth = scoring_depth(recipe.stages, recipe.candidates.depth)
+        depth = scoring_depth(recipe)
         pairs = scoring_pairs(split, context.candidates("train"), depth)
         plans = [
             _plan_teacher(context, name, spec, pairs)

@@ -15,7 +15,8 @@ from stillhouse.losses import LOSSES
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
 from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
-from stillhouse.recipe.tree import ScoresTeacher, StageSpec
+from stillhouse.recipe import Recipe, override
+from stillhouse.recipe.tree import ScoresTeacher
 from stillhouse.scores.ensemble import Ensemble
 from stillhouse.scores.identity import identity_of
 from stillhouse.scores.store import ScoreStore
@@ -33,10 +34,10 @@ class Teacher:
     dev: dict[str, float]
 
 
-def train_teachers(context: Context) -> dict[str, Model]:
-    """Every teacher that is a ranker of ours, trained by its own stages."""
+def train_teachers(context: Context, recipe: Recipe) -> dict[str, Model]:
+    """Every teacher to choose from that is a ranker of ours, trained by its own stages."""
     models = {}
-    for name, spec in context.recipe.teachers.items():
+    for name, spec in recipe.teaching().items():
         if isinstance(spec, ScoresTeacher):
             continue
         if spec.stages:
@@ -46,16 +47,22 @@ def train_teachers(context: Context) -> dict[str, Model]:
     return models
 
 
-def choose_teacher(context: Context) -> Teacher:
-    """The teacher the recipe asks for: the mean of all, or the best on dev of each and their mean."""
-    recipe = context.recipe
-    models = train_teachers(context)
-    files = {name: spec for name, spec in recipe.teachers.items() if isinstance(spec, ScoresTeacher)}
+def choose_teacher(context: Context, recipe: Recipe | None = None) -> Teacher:
+    """The teacher the recipe asks for: the mean of some or all, or the best on dev of each and their mean.
+
+    `recipe`: that of a baseline, which may ask for others; None is the context's.
+    """
+    recipe = recipe or context.recipe
+    specs = recipe.teaching()
+    if not specs:
+        return Teacher("none", {}, {}, {})
+    models = train_teachers(context, recipe)
+    files = {name: spec for name, spec in specs.items() if isinstance(spec, ScoresTeacher)}
     select_by = recipe.evaluation.select_by
     if files:
-        if recipe.teacher_selection == "best_on_dev" and len(recipe.teachers) > 1:
+        if recipe.teacher_selection == "best_on_dev" and len(specs) > 1:
             raise StoreError("teacher_selection best_on_dev needs rankers: a score file cannot rank dev; use mean")
-        return Teacher("mean" if len(recipe.teachers) > 1 else next(iter(files)), models, files, {})
+        return Teacher("mean" if len(specs) > 1 else next(iter(files)), models, files, {})
     runs = {name: model_run(context, name, model, "dev") for name, model in models.items()}
     choices: dict[str, dict[str, Model]] = {name: {name: model} for name, model in models.items()}
     if len(models) > 1:
@@ -68,23 +75,30 @@ def choose_teacher(context: Context) -> Teacher:
     return Teacher(chosen, choices[chosen], {}, dev)
 
 
-def scoring_depth(stages: dict[str, StageSpec], candidates_depth: int) -> int:
-    """How deep the teacher has to score: as deep as any stage draws from."""
-    return max(stage.groups.depth or candidates_depth for stage in stages.values())
+def scoring_depth(recipe: Recipe) -> int:
+    """How deep the teacher has to score: as deep as any stage of the recipe or of a baseline draws from."""
+    recipes = [recipe, *(override(recipe, changes) for changes in recipe.baselines.values())]
+    stages = [stage for each in recipes for stage in each.stages.values()]
+    return max(stage.groups.depth or recipe.candidates.depth for stage in stages)
 
 
-def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
-    """Teacher scores of every training pair a group may hold; only pairs no store knows are scored."""
+def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | None = None) -> TeacherFile | None:
+    """Teacher scores of every training pair a group may hold; only pairs no store knows are scored.
+
+    `recipe`: that of a baseline, None is the context's. None is returned where there is no teacher.
+    """
+    if not teacher.members and not teacher.files:
+        return None
     collection = context.collection
     split = collection.splits["train"]
-    depth = scoring_depth(context.recipe.stages, context.recipe.candidates.depth)
+    depth = scoring_depth(context.recipe)
     pairs = scoring_pairs(split, context.candidates("train"), depth)
     query_rows = np.asarray([query for query, docs in pairs.items() for _ in docs], dtype=np.int32)
     doc_rows = np.asarray([doc for docs in pairs.values() for doc in docs], dtype=np.int32)
     stores = [_filled(context, name, model, query_rows, doc_rows) for name, model in teacher.members.items()]
     stores += [_imported(context, spec) for spec in teacher.files.values()]
     ensemble = Ensemble(stores)
-    for stage in context.recipe.stages.values():
+    for stage in (recipe or context.recipe).stages.values():
         for loss in (stage.loss, *stage.extra_losses.values()):
             LOSSES[loss.name].check_scale(ensemble.scale)
     key = stable_hash([ensemble.key, collection.digest, context.candidates("train").key, depth])
@@ -140,7 +154,8 @@ def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: p
     from stillhouse.scores.pipeline import score_pairs
 
     with context.step(f"score pairs with teacher {name}") as advance:
-        context.ray()
+        if context.recipe.store.actors != 0:
+            context.ray()
 
         def progress(done: int, total: int, info: dict[str, Any]) -> None:
             advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s, {info['truncated_share']:.1%} truncated")

@@ -135,3 +135,6 @@ LossSpec = Annotated[
     | AdrMse,
     Field(discriminator="name"),
 ]
+
+LABEL_LOSSES = frozenset({"contrastive", "ranknet", "label_mse", "focal", "listnet", "approx_ndcg", "lambda_rank"})
+"""Losses that do not read the teacher; a recipe with no other needs none."""
