@@ -66,4 +66,4 @@ def test_two_stage_rows_are_what_their_names_say():
     rates = {
         name: rows[name].stages["second"].optimizer.learning_rate for name in rows if "_c_" in name or "_d_" in name
     }
-    assert rates == {"c_d_low": 1e-6, "c_d_high": 1e-4, "d_c_low": 1e-6, "d_c_high": 1e-4}
+    assert rates == {"c_d_low": 5e-6, "c_d_high": 5e-4, "d_c_low": 5e-6, "d_c_high": 5e-4}
