@@ -137,4 +137,5 @@ LossSpec = Annotated[
 ]
 
 LABEL_LOSSES = frozenset({"contrastive", "ranknet", "label_mse", "focal", "listnet", "approx_ndcg", "lambda_rank"})
+WITHOUT_TEACHER = LABEL_LOSSES | {"mlm"}
 """Losses that do not read the teacher; a recipe with no other needs none."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillhouse.recipe.base import Spec
-from stillhouse.recipe.losses import LABEL_LOSSES, LossSpec
+from stillhouse.recipe.losses import WITHOUT_TEACHER, LossSpec
 from stillhouse.recipe.rankers import (
     CausalLmSpec,
     ColbertSpec,
@@ -102,7 +102,7 @@ class StageSpec(Spec):
     def reads_teacher(self) -> bool:
         """Whether a loss or the choice of negatives looks at teacher scores."""
         losses = (self.loss, *self.extra_losses.values())
-        return self.groups.strategy == "teacher_top" or any(loss.name not in LABEL_LOSSES for loss in losses)
+        return self.groups.strategy == "teacher_top" or any(loss.name not in WITHOUT_TEACHER for loss in losses)
 
 
 class ScoresTeacher(Spec):

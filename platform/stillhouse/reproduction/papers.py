@@ -245,9 +245,9 @@ _STAGES = Experiment(
         Claim("d_c_low", "no better", STUDENT),
         Claim("d_c_high", "no better", STUDENT),
     ),
-    here="D learns the order of a late-interaction MiniLM that was itself trained on these labels, where the paper's is "
-    "that of RankGPT-3.5 on 20 documents of another first stage; C and D see the same queries and documents, and the second "
-    "stage has 24 steps, the first 64. The paper does not say which second-stage rate its rows have.",
+    here="D learns the order of a late-interaction MiniLM that was itself trained on these labels, where the paper's "
+    "is that of RankGPT-3.5 on 20 documents of another first stage; C and D see the same queries and documents, and "
+    "the second stage has 24 steps, the first 64. The paper does not say which second-stage rate its rows have.",
     picture=Picture(
         "learning rate of the second stage",
         {

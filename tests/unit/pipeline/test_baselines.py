@@ -20,7 +20,8 @@ LABELS = {"loss": {"name": "contrastive"}, "queries_per_step": 24, "evaluations"
 
 
 def tree(folder, backbone):
-    cross = {"ranker": "cross_encoder", "backbone": str(backbone), "stages": {"label": LABELS}}
+    sizes = {"backbone": str(backbone), "query_max_length": 16, "doc_max_length": 32}
+    cross = {"ranker": "cross_encoder", **sizes, "stages": {"label": LABELS}}
     return {
         "name": "toy",
         "output": {"path": "out"},
@@ -29,7 +30,7 @@ def tree(folder, backbone):
         "teachers": {"a": {**cross, "seed": 1}, "b": {**cross, "seed": 2}, "free": cross},
         "teacher_selection": ["a", "b"],
         "store": {"path": str(folder / "scores"), "actors": 0},
-        "student": {"ranker": "dual_encoder", "backbone": str(backbone)},
+        "student": {"ranker": "dual_encoder", **sizes},
         "stages": {"train": {**LABELS, "loss": {"name": "kl"}, "groups": {"num_negatives": 2, "depth": 4}}},
         "baselines": {
             "single": {"teacher_selection": ["a"]},
