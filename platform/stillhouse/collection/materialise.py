@@ -72,6 +72,22 @@ def open_source(ref: str, split: str, packages: Sequence[str], root: Path) -> So
     return IrDatasetsSource(ref)
 
 
+def known_reference(ref: str) -> str:
+    """What kind of source a reference names, without reading it; CollectionError where it names none.
+
+    A test collection need not be there; an id of ir_datasets must be one, with documents, queries and qrels.
+    """
+    if ref == pydocs.NAME or ref.startswith(f"{pydocs.NAME}/"):
+        return "embedded"
+    if local_data.names_one(ref):
+        return "test collection"
+    path = Path(ref).expanduser()
+    if path.is_dir() or is_collection(path.parent):
+        return "folder"
+    IrDatasetsSource(ref)
+    return "ir_datasets id"
+
+
 def _write(folder: Path, sources: Mapping[str, Source], limits: Mapping[str, int | None], seed: int) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     doc_rows, docs_digest = _write_docs(folder / "docs.arrow", list(sources.values()), counts)

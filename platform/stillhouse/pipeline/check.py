@@ -21,13 +21,18 @@ def check(recipe: Recipe) -> None:
     for name, teacher in recipe.teachers.items():
         if isinstance(teacher, ScoresTeacher) and not Path(teacher.scores).is_file():
             raise CollectionError(f"teachers.{name}.scores: {teacher.scores}: no such file")
+    check_baselines(recipe)
+    if recipe.search is not None:
+        searched_space(recipe)
+
+
+def check_baselines(recipe: Recipe) -> None:
+    """Every baseline is a recipe, and changes stages that are there."""
     for name, changes in recipe.baselines.items():
         stages = override(recipe, changes).stages
         if "stages" not in changes and stages.keys() != recipe.stages.keys():
             new = ", ".join(stages.keys() - recipe.stages.keys())
             raise RecipeError(f"baselines.{name}: no stage {new} in the recipe; it has {', '.join(recipe.stages)}")
-    if recipe.search is not None:
-        searched_space(recipe)
 
 
 def searched_space(recipe: Recipe) -> tuple[SearchSpace, Recipe]:

@@ -49,7 +49,7 @@ output: {{path: out}}
 collection: {{train: {collection}, dev: {collection}, test: {collection}, seed: 0}}
 candidates: {{depth: 8}}
 teachers: {{file: {{scores: teacher.tsv}}}}
-student: {{ranker: dual_encoder, backbone: {backbone}}}
+student: {{ranker: dual_encoder, backbone: {backbone}, query_max_length: 16, doc_max_length: 32}}
 stages:
   train: {{loss: {{name: kl}}, groups: {{num_negatives: 3}}, queries_per_step: 8, evaluations: 1}}
 baselines:
