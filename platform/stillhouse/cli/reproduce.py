@@ -49,8 +49,9 @@ def reproduce(
     else:
         from stillhouse.reproduction import harness
 
+        numbers = _numbers(seeds)
         experiments, recipes = harness.shipped(names or ())
-        summaries = harness.reproduce(experiments, recipes, _numbers(seeds), results.absolute(), console)
+        summaries = harness.reproduce(experiments, recipes, numbers, results.absolute(), console)
         record = harness.add_to(file, summaries)
     page.write(record, docs)
     console.print(f"The page is {docs / 'reproductions.md'}.", highlight=False, markup=False)

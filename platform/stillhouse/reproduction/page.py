@@ -49,7 +49,7 @@ def page(record: Mapping[str, Any]) -> str:
     seconds = sum(_seconds(found) for found in experiments.values())
     machine = record["machine"]
     facts = (
-        f"Made on {machine['cores']} cores ({machine['processor']}, {machine['dtype']}); the rows took "
+        f"Made on {_count(machine['cores'], 'core')} ({machine['processor']}, {machine['dtype']}); the rows took "
         f"{seconds / 60:.0f} minutes in all, one that several tables share counted in each.\n"
     )
     overview = [_line(("experiment", "paper", "agrees", "not resolved", "differs")), "|---|---|---:|---:|---:|"]
@@ -71,7 +71,7 @@ def _section(name: str, experiment: Experiment, found: Mapping[str, Any]) -> Ite
     yield f"{experiment.here}\n"
     yield (
         f"{found['queries']:,} test queries of `{found['collection']}`, the first {found['depth']} of BM25 re-ranked; "
-        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}); {_seconds(found) / 60:.1f} minutes.\n"
+        f"{_count(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); {_seconds(found) / 60:.1f} minutes.\n"
     )
     measures = [key for key in found["rows"][STUDENT] if key != "seconds"]
     yield _line(
@@ -141,6 +141,10 @@ def _spread(value: Mapping[str, Any]) -> str:
 
 def _seconds(found: Mapping[str, Any]) -> float:
     return sum(sum(row["seconds"]) for key, row in found["rows"].items() if key not in OTHERS)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _anchor(title: str) -> str:
