@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from stillhouse.recipe import load_recipe
-from stillhouse.reproduction.harness import summary, verdict
+from stillhouse.reproduction.harness import reproduce, summary, verdict
 from stillhouse.reproduction.papers import Claim, Experiment, Row
 
 ROOT = Path(__file__).parents[3]
@@ -27,18 +28,12 @@ EXPERIMENT = Experiment(
     claims=(Claim("student", "better", "labels"),),
     here="",
 )
-DRIVER = """
-import json, sys
-from pathlib import Path
-from rich.console import Console
-sys.path.insert(0, str(Path({test!r}).parent))
-from test_harness import EXPERIMENT
-from stillhouse.recipe import load_recipe
-from stillhouse.reproduction.harness import reproduce
-recipe = load_recipe("toy.yaml")
-found = reproduce({{"toy": EXPERIMENT}}, {{"toy": recipe}}, [0, 1], Path("results"), Console())
-Path("summary.json").write_text(json.dumps(found))
-"""
+
+
+def run(folder: Path) -> dict:
+    """The toy experiment for two seeds, with everything under one folder."""
+    recipe = load_recipe(folder / "toy.yaml")
+    return reproduce({"toy": EXPERIMENT}, {"toy": recipe}, [0, 1], folder / "results", Console(quiet=True))["toy"]
 
 
 def write_toy(folder: Path, collection: Path, backbone: Path) -> None:
@@ -72,11 +67,12 @@ tracking: {{uri: none}}
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "platform"), "STILLHOUSE_HOME": str(folder / "home")}
+    paths = f"{ROOT / 'platform'}{os.pathsep}{Path(__file__).parent}"
+    command = f"import pathlib, test_harness; test_harness.run(pathlib.Path({str(folder)!r}))"
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER.format(test=__file__)],
+        [sys.executable, "-c", command],
         cwd=folder,
-        env=environment,
+        env=os.environ | {"PYTHONPATH": paths, "STILLHOUSE_HOME": str(folder / "home")},
         stdout=(folder / "out.txt").open("ab"),
         stderr=subprocess.STDOUT,
     )
@@ -90,13 +86,15 @@ def per_query(folder: Path) -> dict[str, dict]:
     return {path.name: json.loads(path.read_text())["per_query"] for path in (folder / "results").glob("*.json")}
 
 
-def test_a_killed_run_goes_on_where_it_stood(tmp_path: Path, collection_folder: Path, backbone: Path) -> None:
+def test_a_killed_run_goes_on_where_it_stood(
+    tmp_path: Path, collection_folder: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     for folder in (killed, whole):
         folder.mkdir()
         write_toy(folder, collection_folder, backbone)
     process = start(killed)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 300
     while len(files(killed)) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -104,20 +102,21 @@ def test_a_killed_run_goes_on_where_it_stood(tmp_path: Path, collection_folder: 
     before = files(killed)
     assert 3 <= len(before) < 7, (killed / "out.txt").read_text()
 
-    again = [start(killed), start(whole)]
-    assert [process.wait(timeout=240) for process in again] == [0, 0], (killed / "out.txt").read_text()
+    found = []
+    for folder in (killed, whole):
+        monkeypatch.setenv("STILLHOUSE_HOME", str(folder / "home"))
+        monkeypatch.chdir(folder)
+        found.append(run(folder))
     after = files(killed)
     assert before.items() <= after.items()  # not written again
     assert len(after) == 7  # the first stage once, three students for two seeds
     assert per_query(killed) == per_query(whole)
-    assert not list((killed / "home" / "models").glob("*/done.json"))  # only the measures are kept
-
-    summaries = [json.loads((folder / "summary.json").read_text())["toy"] for folder in (killed, whole)]
-    for found in summaries:
-        assert all(len(row.pop("seconds")) == 2 for row in found["rows"].values())
-    assert summaries[0] == summaries[1]
-    seeds = summaries[0]["rows"]["student"]["nDCG@10"]["seeds"]
+    for summary_of_one in found:
+        assert all(len(row.pop("seconds")) == 2 for row in summary_of_one["rows"].values())
+    assert found[0] == found[1]
+    seeds = found[0]["rows"]["student"]["nDCG@10"]["seeds"]
     assert seeds[0] != seeds[1]
+    assert not list((whole / "home" / "models").glob("*/done.json"))  # only the measures are kept
 
 
 def test_figures_of_a_summary_are_those_of_scipy(tmp_path: Path, collection_folder: Path, backbone: Path) -> None:
