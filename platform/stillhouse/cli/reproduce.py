@@ -26,9 +26,10 @@ def reproduce(
         bool, typer.Option("--page-only", help="Only write the page from reproductions.json.")
     ] = False,
 ) -> None:
-    """Run the papers' experiments at mini size and write docs/reproductions.md.
+    """Run the papers' experiments at mini size.
 
-    What is finished is kept; after a Ctrl-C or a kill the same command goes on. About an hour on two cores.
+    Writes docs/reproductions.md. What is finished is kept; after a Ctrl-C or a kill the same command goes on. About an
+    hour on two cores.
 
     \b
     Examples:

@@ -22,7 +22,7 @@ def rerank(
     ] = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Re-rank a recipe's candidates with any ranker; write a TREC run.
+    """Re-rank a recipe's candidates with any ranker to a TREC run.
 
     Collection and candidates are the recipe's; --set changes them.
 

@@ -114,8 +114,6 @@ def test_a_killed_run_goes_on_where_it_stood(
     for summary_of_one in found:
         assert all(len(row.pop("seconds")) == 2 for row in summary_of_one["rows"].values())
     assert found[0] == found[1]
-    seeds = found[0]["rows"]["student"]["nDCG@10"]["seeds"]
-    assert seeds[0] != seeds[1]
     assert not list((whole / "home" / "models").glob("*/done.json"))  # only the measures are kept
 
 
