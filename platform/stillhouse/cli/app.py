@@ -11,6 +11,7 @@ import typer
 from stillhouse.cli import (
     doctor,
     evaluate,
+    import_,
     job,
     listing,
     new,
@@ -60,6 +61,7 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("rerank")(rerank.rerank)
+app.command("import")(import_.import_)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
