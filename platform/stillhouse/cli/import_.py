@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 Name = Literal["triples", "teacher-scores", "sbert", "rank-distillm", "rankgpt", "tevatron", "rlhn", "dpr"]
 
 
-FormatArgument = Annotated[
-    Name, typer.Argument(metavar="FORMAT", help="What the files are; docs/imports.md.")
-]
+FormatArgument = Annotated[Name, typer.Argument(metavar="FORMAT", help="What the files are; docs/imports.md.")]
 FilesArgument = Annotated[
     list[Path], typer.Argument(metavar="FILE", help="Text, JSON, Parquet or Arrow; .gz and .zst are unpacked.")
 ]
@@ -139,7 +137,8 @@ def _recipe(made: Made, scale: Scale | None, collection: str | None) -> list[str
     elif collection:
         lines.append(f"  collection.{made.split}: {json.dumps(collection, ensure_ascii=False)}")
     if "candidates" in made.files:
-        source = path(made.files["candidates"].replace(f".{made.split}.", ".{split}."))
+        run = made.files["candidates"].replace(f".{made.split}.", ".{split}.")
+        source = path(f"{run} or bm25")
         lines.append(f"  candidates: {{source: {source}, depth: {made.depth}}}")
     if "scores" in made.files:
         lines.append(f"  teachers: {{imported: {{scores: {path(made.files['scores'])}, scale: {scale}}}}}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,8 @@ def convert(
     Raises FormatError with `file:line` for a row that is not what the format promises, for a contradiction, and for
     ids that the collection does not have.
     """
+    if not re.fullmatch(r"[\w-]+", options.split):
+        raise FormatError(f"--split {options.split}: expected letters, digits, - and _, as it stands in file names")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FormatError(f"{output}: is there already; name another folder, or remove it")
     if options.pool and form.parse_pool is None:

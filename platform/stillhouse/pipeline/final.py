@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.artifacts import atomic_file, cached_folder, stable_hash, write_json
+from stillhouse.candidates.run_file import source_of
 from stillhouse.evaluation import figures
 from stillhouse.evaluation.diagnostics import score_spread
 from stillhouse.evaluation.latency import Latency, latency
@@ -34,7 +35,7 @@ class System:
 
 def first_stage(context: Context) -> System:
     """The candidates as they come; a run file is not called by its path."""
-    source = context.recipe.candidates.source
+    source = source_of(context.recipe.candidates.source, "test")
     return System(source if source in ("bm25", "scoreddocs") else "first stage")
 
 

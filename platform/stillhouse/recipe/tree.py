@@ -46,7 +46,7 @@ class CollectionSpec(Spec):
 
 class CandidatesSpec(Spec):
     source: str = "bm25"
-    """`bm25`, `scoreddocs`, or the path of a TREC run with `{split}` in it."""
+    """`bm25`, `scoreddocs`, or a TREC run with `{split}` in its path; `RUN or bm25` where not all splits have one."""
     depth: Count = 30
     """Candidates per query."""
     k1: Annotated[float, Field(ge=0)] = 0.9

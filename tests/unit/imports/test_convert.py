@@ -128,6 +128,8 @@ def test_what_makes_nothing_is_an_error(tmp_path: Path, make: Make, rlhn_rows: l
         make("triples", tmp_path / "empty.tsv")
     with pytest.raises(FormatError, match="rlhn: has no evaluation pool; leave --pool out"):
         make("rlhn", jsonl(tmp_path / "r.jsonl", rlhn_rows), pool=True)
+    with pytest.raises(FormatError, match="--split a/b: expected letters, digits"):
+        make("rlhn", tmp_path / "r.jsonl", split="a/b")
     (tmp_path / "p.json").write_text('["1"]')
     row = {"query": "q", "positive_passages": [], "retrieved_passages": [{"docid": 1, "text": "a"}]}
     with pytest.raises(FormatError, match="no row has a positive; a collection needs some"):

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
+
 from stillhouse.cli.import_ import Name
 from stillhouse.imports import FORMATS
+from stillhouse.recipe.tree import CandidatesSpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "imports.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL)
+COMMANDS = [line for language, block in BLOCKS if not language for line in block.splitlines()]
 
 
 def test_every_format_has_a_row_and_a_choice() -> None:
@@ -27,6 +31,11 @@ def test_every_format_has_a_row_and_a_choice() -> None:
             bool(form.scales),
         )
         assert not form.scales or f"`{form.scales[0]}`" in becomes
+
+
+def test_keys_of_a_recipe_are_ones() -> None:
+    (block,) = [block for language, block in BLOCKS if language == "yaml"]
+    CandidatesSpec(**yaml.safe_load(block)["candidates"])
 
 
 def test_commands_fail_for_their_files_only(call: Callable[..., Any], tmp_path: Path) -> None:
