@@ -90,6 +90,8 @@ def _build(
     finally:
         writer.close()
     shutil.rmtree(folder / "spool")
+    if not writer.counts["queries"]:
+        raise FormatError(f"{files.paths[0]}: no pair of it is in the collection; check the ids")
     if texts and not writer.counts["judgements"]:
         raise FormatError(f"{files.paths[0]}: no row has a positive; a collection needs some to train on")
     kinds = ("corpus", "queries", "qrels", "candidates", "scores", "triples")

@@ -90,6 +90,9 @@ def test_ids_that_a_collection_does_not_have_are_refused_or_left_out(
     made = make("triples", path, collection=toy, allow_missing=True)
     assert read(made, "triples") == ["q0\td0\td1", "q1\td1\td2"]
     assert made.counts["pairs not in the collection, left out"] == 3
+    path.write_text("x\td0\td1\n")
+    with pytest.raises(FormatError, match="no pair of it is in the collection; check the ids"):
+        make("triples", path, collection=toy, allow_missing=True, folder="none")
 
 
 def test_texts_find_their_ids_in_a_collection(tmp_path: Path, make: Make, toy: Collection) -> None:
