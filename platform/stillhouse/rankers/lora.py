@@ -122,6 +122,15 @@ def weight_name(name: str) -> str:
     return name.replace(".base_layer.", ".")
 
 
+def describe(ranker: Ranker) -> str:
+    """What the model card of the merged ranker says; empty without adapters."""
+    spec = lora_of(ranker)
+    if spec is None:
+        return ""
+    target = spec.target if isinstance(spec.target, str) else ", ".join(spec.target)
+    return f"Trained with LoRA (rank {spec.rank}, alpha {spec.alpha:g}, {target}), merged into these weights."
+
+
 def fold(ranker: Ranker) -> None:
     """Make every adapted layer a plain one that holds W + (alpha / rank) B A; the ranker has no adapters any more."""
     _unwrap(ranker, merge=True)

@@ -78,7 +78,7 @@ def save(ranker: Ranker, path: Path, card: str, *, merge: bool = True) -> None:
     aside.mkdir()
     try:
         if merge or lora.lora_of(ranker) is None:
-            card = "\n\n".join(part for part in (card, _lora_line(ranker)) if part)
+            card = "\n\n".join(part for part in (card, lora.describe(ranker)) if part)
             with lora.unwrapped(ranker, merge=True):
                 _write(ranker, aside, card)
         else:
@@ -111,14 +111,6 @@ def _write_apart(ranker: Ranker, folder: Path, card: str) -> None:
 def backbone_folder(spec: Any, folder: Path) -> Path:
     """Where a saved ranker keeps its backbone."""
     return folder / lora.BASE if getattr(spec, "lora", None) else folder
-
-
-def _lora_line(ranker: Ranker) -> str:
-    spec = lora.lora_of(ranker)
-    if spec is None:
-        return ""
-    target = spec.target if isinstance(spec.target, str) else ", ".join(spec.target)
-    return f"Trained with LoRA (rank {spec.rank}, alpha {spec.alpha:g}, {target}), merged into these weights."
 
 
 def _write_backbones(ranker: Ranker, folder: Path) -> None:
