@@ -50,7 +50,7 @@ def run_job(
     dtype = pick_dtype(job.scale_spec.dtype, device)
     ranker = sharding.build(job.ranker_spec, job.seed, job.scale_spec.sharding, device)
     data = load_data(job, ranker)
-    module = sharding.shard(ranker, job.scale_spec.sharding, dtype, device)
+    module = sharding.shard(ranker, job.scale_spec.sharding, device, dtype)
     trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report)
     metrics: dict[str, float] = {}
     for index, (name, stage) in enumerate(job.stage_specs.items()):

@@ -44,24 +44,22 @@ def build(spec: Any, seed: int, policy: Policy, device: torch.device) -> Ranker:
     return kind.from_spec(spec, seed=seed).to(device)
 
 
-def shard(
-    ranker: Ranker, policy: Policy, dtype: torch.dtype = torch.float32, device: torch.device | None = None
-) -> nn.Module:
-    """Spread a ranker over the ranks; returns the module to call in training.
+def shard(ranker: Ranker, policy: Policy, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Spread a ranker over the ranks, on `device`; returns the module to call in training.
 
     FSDP2 shards in place: the ranker itself is returned, its parameters become DTensors; of weights still in their
     files each rank reads its own rows, one weight at a time. DDP returns a wrapper; the ranker stays whole inside.
-    `dtype` is what FSDP2 gathers weights in on an accelerator, `device` (None: the ranker's) where they are kept.
+    `dtype` is what FSDP2 gathers weights in on an accelerator.
     """
     chosen = choose(policy, ranker)
     if chosen == "ddp":
         return DistributedDataParallel(ranker)
     if chosen == "fsdp":
-        _fully_shard(ranker, dtype, device or ranker.device)
+        _fully_shard(ranker, device, dtype)
     return ranker
 
 
-def _fully_shard(ranker: Ranker, dtype: torch.dtype, device: torch.device) -> None:
+def _fully_shard(ranker: Ranker, device: torch.device, dtype: torch.dtype) -> None:
     mesh = init_device_mesh(device.type, (ranks.world_size(),))
     # On CPU the caller's autocast does the mixed precision; weights are gathered in float32.
     precision = MixedPrecisionPolicy(param_dtype=dtype if device.type != "cpu" else None, reduce_dtype=torch.float32)
