@@ -117,11 +117,6 @@ def _layers(ranker: Ranker) -> list[tuple[str, Any]]:
     return sorted((name, module) for name, module in ranker.named_modules() if isinstance(module, LoraLayer))
 
 
-def weight_name(name: str) -> str:
-    """What a parameter is called in a ranker without adapters."""
-    return name.replace(".base_layer.", ".")
-
-
 def describe(ranker: Ranker) -> str:
     """What the model card of the merged ranker says; empty without adapters."""
     spec = lora_of(ranker)

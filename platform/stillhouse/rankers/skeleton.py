@@ -66,7 +66,6 @@ def build(auto_class: Any, folder: Path, config: Any) -> tuple[Any, set[str]] | 
     found = _read_names(folder)
     with _parameters_on_meta():
         model = auto_class.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
-    stored: dict[str, Stored] = {}
     missing = set()
     for names, tensor in _tensors(model).values():
         matches = {
@@ -78,16 +77,17 @@ def build(auto_class: Any, folder: Path, config: Any) -> tuple[Any, set[str]] | 
         elif len(matches) > 1 or (match := next(iter(matches.values()))).shape != tuple(tensor.shape):
             return None
         else:
-            stored |= dict.fromkeys(names, match)
-    model.stored_weights = stored
+            for module, leaf in _places(model, names):
+                # With its module, a weight is found again under any name: adapters wrap layers, chosen layers move.
+                module.stored_weights = {**stored_weights(module), leaf: match}
     if model.can_generate() and (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model, missing
 
 
-def stored_weights(model: nn.Module) -> Mapping[str, Stored]:
-    """Where the empty weights of a model are, by parameter name; empty for a model that was read whole."""
-    stored: Mapping[str, Stored] = getattr(model, "stored_weights", {})
+def stored_weights(module: nn.Module) -> Mapping[str, Stored]:
+    """Where the empty weights that are this very module's own are, by the names it has for them."""
+    stored: Mapping[str, Stored] = getattr(module, "stored_weights", {})
     return stored
 
 
@@ -131,9 +131,14 @@ def _make_real(model: nn.Module, names: set[str], tensor: Tensor) -> None:
     if not tensor.is_meta:
         return
     real = nn.Parameter(torch.empty(tensor.shape), requires_grad=tensor.requires_grad)
+    for module, leaf in _places(model, names):
+        setattr(module, leaf, real)
+
+
+def _places(model: nn.Module, names: set[str]) -> Iterator[tuple[Any, str]]:
     for name in names:
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, real)
+        yield model.get_submodule(parent), leaf
 
 
 def _read_names(folder: Path) -> dict[str, Stored]:

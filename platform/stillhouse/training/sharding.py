@@ -11,7 +11,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from stillhouse.rankers import RANKERS, lora, skeleton
+from stillhouse.rankers import RANKERS, skeleton
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import ranks
 
@@ -77,20 +77,21 @@ def _fill(ranker: Ranker, mesh: DeviceMesh, device: torch.device) -> None:
     """Read this rank's rows of every weight that is still in its file."""
     read: dict[str, nn.Parameter] = {}
     once: dict[int, nn.Parameter] = {}
-    for attribute in ranker.backbones().values():
-        backbone = getattr(ranker, attribute)
-        stored = skeleton.stored_weights(backbone)
-        for name, parameter in backbone.named_parameters(remove_duplicate=False):
+    for path, module in ranker.named_modules():
+        for leaf, stored in skeleton.stored_weights(module).items():
+            parameter: Any = getattr(module, leaf)
             if not parameter.is_meta:
+                # A buffer: every rank has it whole.
+                parameter.copy_(stored.rows(0, stored.shape[0], parameter.dtype))
                 continue
             if id(parameter) not in once:
-                rows = _own_rows(parameter, stored[lora.weight_name(name)], mesh).to(device)
+                rows = _own_rows(parameter, stored, mesh).to(device)
                 placed = DTensor.from_local(
                     rows, mesh, parameter.placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
                 )
                 once[id(parameter)] = nn.Parameter(placed, requires_grad=parameter.requires_grad)
             # Tied weights have several names and stay one parameter.
-            read[f"{attribute}.{name}"] = once[id(parameter)]
+            read[f"{path}.{leaf}"] = once[id(parameter)]
     if read:
         ranker.load_state_dict(read, strict=False, assign=True)
 
