@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import time
@@ -15,35 +14,21 @@ import torch
 from torch import nn
 
 from stillhouse.errors import TrainingError
-from stillhouse.losses import LOSSES
 from stillhouse.rankers.base import Ranker
-from stillhouse.recipe.losses import LossSpec
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.records import Group
 from stillhouse.training import checkpoints, diagnostics, ranks
 from stillhouse.training.batches import MicroBatch, make_micro_batch, rank_share
 from stillhouse.training.checkpoints import Progress, Weights
+from stillhouse.training.curve import CURVE, append_point, trim_curve
 from stillhouse.training.dev import dev_measures
 from stillhouse.training.groups import epoch_order, keyed_generator
+from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
 from stillhouse.training.optimizer import make_optimizer, schedule_factor, set_rates
+from stillhouse.training.step import run_passes
 
-CURVE = "curve.jsonl"
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Interval:
-    """What happened since the last report; sums, divided once when reported."""
-
-    steps: int = 0
-    taught: int = 0
-    """Steps in which at least one query had something to say."""
-    queries: float = 0.0
-    seconds: float = 0.0
-    grad_norm: float = 0.0
-    losses: dict[str, float] = field(default_factory=dict)
-    diagnostics: list[dict[str, tuple[float, float]]] = field(default_factory=list)
 
 
 @dataclass
@@ -127,59 +112,17 @@ class Trainer:
         ids, docs = self.data.train_query_ids, self.data.doc_ids
         micros = [make_micro_batch(share, width, self.ranker, ids, docs, self.device) for share in shares]
         losses = {"loss": stage.loss, **stage.extra_losses}
-        totals = self._total_weights(losses, micros)
-        sums = dict.fromkeys(losses, 0.0)
-        for micro in micros:
-            with self._autocast():
-                student_QK = self.module(micro.batch)
-            objective = torch.where(micro.mask_QK, student_QK, 0.0).sum() * 0.0
-            for name, loss in losses.items():
-                value = _weighted_sum(loss, student_QK, micro)[0]
-                sums[name] += float(value.detach())
-                if totals[name] > 0:
-                    objective = objective + loss.weight * value * (ranks.world_size() / totals[name])
-            if not torch.isfinite(objective):
-                raise TrainingError(self._describe_bad_batch(micro, float(objective)))
-            torch.autograd.backward(objective)
-            interval.diagnostics.append(
-                diagnostics.diagnose(student_QK.detach(), micro.teacher_QK, micro.label_QK, _counted(micro))
-            )
-        norm = nn.utils.clip_grad_norm_(self.ranker.parameters(), stage.optimizer.max_grad_norm)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        passes = run_passes(self.module, micros, losses, self._autocast, self._describe_bad_batch)
+        clipped = nn.utils.clip_grad_norm_(self.ranker.parameters(), stage.optimizer.max_grad_norm)
+        norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self._count(interval, groups, sums, totals, float(norm), time.perf_counter() - started)
-
-    def _total_weights(self, losses: dict[str, LossSpec], micros: Sequence[MicroBatch]) -> dict[str, float]:
-        """Weight of each loss over all micro-batches and ranks, known before backward."""
-        local = [
-            sum(float(_weighted_sum(loss, torch.zeros_like(micro.teacher_QK), micro)[1]) for micro in micros)
-            for loss in losses.values()
-        ]
-        return dict(zip(losses, ranks.sum_over_ranks(local), strict=True))
-
-    def _count(
-        self,
-        interval: Interval,
-        groups: Sequence[Group],
-        sums: dict[str, float],
-        totals: dict[str, float],
-        norm: float,
-        seconds: float,
-    ) -> None:
-        values = dict(zip(sums, ranks.sum_over_ranks(list(sums.values())), strict=True))
-        interval.steps += 1
-        interval.taught += any(totals.values())
-        interval.queries += len(groups)
-        interval.seconds += seconds
-        interval.grad_norm += norm
-        for name, value in values.items():
-            interval.losses[name] = interval.losses.get(name, 0.0) + (value / totals[name] if totals[name] else 0.0)
+        values = passes.values()
+        interval.diagnostics += passes.diagnostics
+        interval.count(len(groups), values, norm, time.perf_counter() - started)
         if ranks.rank() == 0:
-            point = {"step": self.progress.total_step + 1, "grad_norm": norm, "time": time.time()}
-            point |= {name: value / totals[name] for name, value in values.items() if totals[name]}
-            with (self.checkpoint_folder / CURVE).open("a") as stream:
-                stream.write(json.dumps(point) + "\n")
+            point = {"step": self.progress.total_step + 1, "grad_norm": norm, "time": time.time(), **values}
+            append_point(self.checkpoint_folder, point)
 
     def _evaluate(self, name: str, best: Weights, interval: Interval, optimizer: torch.optim.Optimizer) -> Weights:
         """Dev measures, the best weights so far, a checkpoint, a report."""
@@ -194,7 +137,7 @@ class Trainer:
         if self.progress.best_value is None or value > self.progress.best_value:
             self.progress.best_value, self.progress.best_step = value, self.progress.step
             best = checkpoints.copy_weights(self.ranker)
-        means = _means(interval)
+        means = interval.means()
         if ranks.rank() == 0:
             for alarm in diagnostics.alarms({key.removeprefix("train/"): value for key, value in means.items()}):
                 logger.warning("stage %s, step %d: %s", name, self.progress.total_step, alarm)
@@ -216,45 +159,3 @@ class Trainer:
             f"the loss is {value} at step {self.progress.total_step + 1}, before the optimiser step; queries: {names}; "
             "lower the learning rate or raise the temperature"
         )
-
-
-def trim_curve(path: Path, last_step: int) -> None:
-    """Drop the points of steps that a kill undid."""
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= last_step]
-        path.write_text("".join(f"{line}\n" for line in kept))
-
-
-def _step_of(line: str) -> float:
-    """The step of a curve's line; a line that a full disk or a kill has torn is past every step."""
-    try:
-        return float(json.loads(line)["step"])
-    except ValueError:
-        return math.inf
-
-
-def _counted(micro: MicroBatch) -> torch.Tensor:
-    return micro.mask_QK & (micro.counts_Q > 0).unsqueeze(1)
-
-
-def _weighted_sum(loss: LossSpec, student_QK: torch.Tensor, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of value x weight, and sum of weights, of one micro-batch; padding queries weigh nothing."""
-    parameters = loss.model_dump(exclude={"name", "weight"})
-    value_Q, weight_Q = LOSSES[loss.name](student_QK, micro.teacher_QK, micro.label_QK, micro.mask_QK, **parameters)
-    weight_Q = weight_Q * micro.counts_Q
-    return (value_Q * weight_Q).sum(), weight_Q.sum()
-
-
-def _means(interval: Interval) -> dict[str, float]:
-    """The interval's sums over all ranks, divided once."""
-    merged = diagnostics.merge(interval.diagnostics)
-    flat = [number for pair in merged.values() for number in pair]
-    summed = ranks.sum_over_ranks(flat)
-    pairs = {name: (summed[2 * i], summed[2 * i + 1]) for i, name in enumerate(merged)}
-    means = {f"train/{name}": value for name, value in diagnostics.means(pairs).items()}
-    steps = max(1, interval.steps)
-    means |= {f"train/{name}": value / steps for name, value in interval.losses.items()}
-    means["train/grad_norm"] = interval.grad_norm / steps
-    means["train/queries_per_second"] = interval.queries / max(interval.seconds, 1e-9)
-    means["train/step_seconds"] = interval.seconds / steps
-    return means

@@ -11,8 +11,9 @@ import torch
 from stillhouse.rankers import RANKERS
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import checkpoints, ranks, sharding
+from stillhouse.training.curve import CURVE
 from stillhouse.training.job import Report, TrainingJob, load_data
-from stillhouse.training.loop import CURVE, Trainer
+from stillhouse.training.loop import Trainer
 
 
 def pick_device() -> torch.device:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from stillhouse.training.curve import trim_curve
 from stillhouse.training.job import TrainingJob
-from stillhouse.training.loop import trim_curve
 
 JOB = TrainingJob(
     ranker={"ranker": "dual_encoder", "backbone": "a"},
