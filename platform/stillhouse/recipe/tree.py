@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillhouse.recipe.base import Spec
+from stillhouse.recipe.groups import GroupsSpec
 from stillhouse.recipe.losses import LossSpec
 from stillhouse.recipe.rankers import (
     CausalLmSpec,
@@ -51,15 +52,6 @@ class CandidatesSpec(Spec):
     """Candidates per query."""
     k1: Annotated[float, Field(ge=0)] = 0.9
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
-
-
-class GroupsSpec(Spec):
-    strategy: Literal["random", "top", "teacher_top", "log_random"] = "random"
-    """How negatives are drawn from the candidates."""
-    num_negatives: Count = 7
-    """K = 1 + num_negatives."""
-    depth: Count | None = None
-    """Draw from the first `depth` candidates; None draws from all."""
 
 
 class OptimizerSpec(Spec):

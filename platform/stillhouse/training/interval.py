@@ -20,6 +20,8 @@ class Interval:
     grad_norm: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
     diagnostics: list[diagnostics.Sums] = field(default_factory=list)
+    removed: float | None = None
+    """Negatives that were left out on this rank as likely positives; None where no margin is set."""
 
     def count(self, queries: int, losses: Mapping[str, float], norm: float, seconds: float) -> None:
         """Add one step; `losses` are those that had something to say, over all ranks."""
@@ -40,6 +42,8 @@ class Interval:
         means = {f"train/{name}": value for name, value in diagnostics.means(pairs).items()}
         steps = max(1, self.steps)
         means |= {f"train/{name}": value / steps for name, value in self.losses.items()}
+        if self.removed is not None:
+            means["train/false_negatives_removed"] = ranks.sum_over_ranks([self.removed])[0]
         means["train/grad_norm"] = self.grad_norm / steps
         means["train/queries_per_second"] = self.queries / max(self.seconds, 1e-9)
         means["train/step_seconds"] = self.seconds / steps

@@ -23,8 +23,10 @@ from stillhouse.training.checkpoints import Progress, Weights
 from stillhouse.training.curve import CURVE, append_point, trim_curve
 from stillhouse.training.dev import dev_measures
 from stillhouse.training.groups import epoch_order, keyed_generator
+from stillhouse.training.in_batch import InBatchStep
 from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
+from stillhouse.training.live_teacher import complete
 from stillhouse.training.optimizer import make_optimizer, schedule_factor, set_rates
 from stillhouse.training.step import run_passes
 
@@ -109,10 +111,24 @@ class Trainer:
         self.ranker.train()
         width = stage.groups.num_negatives + 1
         shares = rank_share(groups, stage.queries_per_forward)
+        live = self.data.live_for(stage)
+        if live is not None and stage.groups.strategy == "uniform":
+            shares = complete(shares, stage.groups, live)
         ids, docs = self.data.train_query_ids, self.data.doc_ids
         micros = [make_micro_batch(share, width, self.ranker, ids, docs, self.device) for share in shares]
         losses = {"loss": stage.loss, **stage.extra_losses}
-        passes = run_passes(self.module, micros, losses, self._autocast, self._describe_bad_batch)
+        removed = sum(group.removed for share in shares for group, counts in share if counts)
+        if stage.groups.strategy == "in_batch":
+            sampler = self.data.sampler(stage, self.job.seed)
+            key = (self.job.seed, *seed, ranks.rank())
+            wide = InBatchStep(self.ranker, groups, micros, width, sampler, live, self._autocast, key)
+            passes = run_passes(wide, [wide.wide], losses, self._autocast, self._describe_bad_batch)
+            wide.finish()
+            removed += wide.removed
+        else:
+            passes = run_passes(self.module, micros, losses, self._autocast, self._describe_bad_batch)
+        if stage.groups.false_negative_margin is not None:
+            interval.removed = (interval.removed or 0.0) + removed
         clipped = nn.utils.clip_grad_norm_(self.ranker.parameters(), stage.optimizer.max_grad_norm)
         norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
         optimizer.step()

@@ -14,6 +14,7 @@ from stillhouse.training import checkpoints, ranks, sharding
 from stillhouse.training.curve import CURVE
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
+from stillhouse.training.rules import check_stages
 
 
 def pick_device() -> torch.device:
@@ -47,6 +48,13 @@ def run_job(
     if ranks.rank() == 0:
         checkpoint_folder.mkdir(parents=True, exist_ok=True)
     ranks.barrier()
+    check_stages(
+        job.stage_specs,
+        job.ranker["ranker"],
+        taught=job.teacher_scores is not None,
+        live=bool(job.teacher_models),
+        place="stages",
+    )
     device = device or pick_device()
     dtype = pick_dtype(job.scale_spec.dtype, device)
     ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed).to(device)

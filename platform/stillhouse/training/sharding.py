@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal, cast
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from stillhouse.rankers.base import Ranker
@@ -54,6 +56,24 @@ def _fully_shard(ranker: Ranker, dtype: torch.dtype) -> None:
     for name in ranker.forward_methods:
         # Without it a call past `forward` meets sharded weights and fails.
         register_fsdp_forward_method(ranker, name)
+
+
+def average_gradients(ranker: nn.Module) -> None:
+    """Mean over ranks of whole gradients, for a backward that did not go through DDP's wrapper.
+
+    FSDP2 reduces those of its sharded parameters itself.
+    """
+    if ranks.world_size() == 1:
+        return
+    gradients = [one.grad for one in ranker.parameters() if one.grad is not None and not isinstance(one, DTensor)]
+    if not gradients:
+        return
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= ranks.world_size()
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, parts, strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def unsharded_state(ranker: nn.Module) -> dict[str, torch.Tensor]:

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from stillhouse.errors import TrainingError
 from stillhouse.losses import LOSSES
+from stillhouse.rankers.batching import Batch
 from stillhouse.recipe.losses import LossSpec
 from stillhouse.training import diagnostics, ranks
 from stillhouse.training.batches import MicroBatch
@@ -31,7 +31,7 @@ class Passes:
 
 
 def run_passes(
-    module: nn.Module,
+    module: Callable[[Batch], torch.Tensor],
     micros: Sequence[MicroBatch],
     losses: Mapping[str, LossSpec],
     autocast: Callable[[], AbstractContextManager[None]],
