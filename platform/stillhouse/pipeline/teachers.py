@@ -86,7 +86,8 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
     ensemble = Ensemble(stores)
     for stage in context.recipe.stages.values():
         for loss in (stage.loss, *stage.extra_losses.values()):
-            LOSSES[loss.name].check_scale(ensemble.scale)
+            if loss.name in LOSSES:
+                LOSSES[loss.name].check_scale(ensemble.scale)
     key = stable_hash([ensemble.key, collection.digest, context.candidates("train").key, depth])
     file = context.root / "teacher" / f"{key}.parquet"
     if not file.exists():

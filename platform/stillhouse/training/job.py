@@ -52,6 +52,7 @@ class TrainingJob:
         plain = asdict(self)
         for place in ("collection", "workspace", "teacher_scores"):
             plain.pop(place)
+        plain["stages"] = {name: _identity(stage) for name, stage in self.stages.items()}
         # The hash sorts mappings by key, and the order of stages counts.
         return stable_hash(plain | {"order": list(self.stages)})
 
@@ -87,6 +88,23 @@ class TrainingData:
     def sampler(self, stage: StageSpec, seed: int) -> GroupSampler:
         split = self.collection.splits["train"]
         return GroupSampler(split, self.collection.docs, self.train_candidates, stage.groups, seed, self.teacher)
+
+
+# Keys that came after the first keys of trainings were made: at these values they are left out of the hash.
+_LATER = {"token_dropout": 0.0, "early_stopping": None}
+_LATER_OF_OPTIMIZER = {"kernel_learning_rate": None, "plateau_factor": 0.5, "plateau_patience": 1}
+
+
+def _identity(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage without the later keys that change nothing, so that a finished training keeps its name."""
+    said = {key: value for key, value in stage.items() if key not in _LATER or value != _LATER[key]}
+    if isinstance(said.get("optimizer"), Mapping):
+        said["optimizer"] = {
+            key: value
+            for key, value in said["optimizer"].items()
+            if key not in _LATER_OF_OPTIMIZER or value != _LATER_OF_OPTIMIZER[key]
+        }
+    return said
 
 
 def load_data(job: TrainingJob, ranker: Ranker) -> TrainingData:
