@@ -116,7 +116,7 @@ def test_two_ranks_equal_one(trained, name, sharding):
     assert len(expected) == 5
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.keys() == theirs.keys()
-        for key in mine.keys() - {"time"}:
+        for key in mine.keys() - {"time", "queries_per_forward"}:
             assert mine[key] == pytest.approx(theirs[key], rel=1e-3), key
     start, weights = load_file(alone / "model.safetensors"), load_file(spread / "model.safetensors")
     gaps = [float((weights[key] - value).abs().mean()) for key, value in start.items()]

@@ -121,7 +121,8 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
     ensemble = Ensemble(stores)
     for stage in context.recipe.stages.values():
         for loss in (stage.loss, *stage.extra_losses.values()):
-            LOSSES[loss.name].check_scale(ensemble.scale)
+            if loss.name in LOSSES:
+                LOSSES[loss.name].check_scale(ensemble.scale)
     # Triples come after what was always there, so that the name of a file without them stays.
     digests = [triples.digest for triples in scored_triples(context)]
     key = stable_hash([ensemble.key, collection.digest, context.candidates("train").key, depth, *digests])

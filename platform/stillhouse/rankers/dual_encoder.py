@@ -64,11 +64,18 @@ class DualEncoder(SeparableRanker):
         return {"": "backbone"} if self.spec.tied else {"": "backbone", "doc_encoder": "doc_backbone"}
 
     def _encode(self, tokens: Tokens, side: str) -> Tensor:
-        model = self.backbone if side == "query" or self.spec.tied else self.doc_backbone
-        self.choose_attention(model)
-        hidden_PLD = encode(model, tokens, types=self.types).last_hidden_state
+        hidden_PLD = self.hidden_states(tokens, side)
         reps_PD = self.dropout(self.norm(self.projection(pool(hidden_PLD, tokens.mask_PL, self.spec.pooling))))
         return normalize(reps_PD, dim=-1) if self.spec.similarity == "cosine" else reps_PD
+
+    def encoder_of(self, side: str) -> Any:
+        return self.backbone if side == "query" or self.spec.tied else self.doc_backbone
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        model = self.encoder_of(side)
+        self.choose_attention(model)
+        hidden_PLD: Tensor = encode(model, tokens, types=self.types).last_hidden_state
+        return hidden_PLD
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Vectors of a collated batch: queries [Q, D] and documents [Q * K, D] by slot, zeros in padded slots.

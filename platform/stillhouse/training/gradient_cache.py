@@ -34,19 +34,28 @@ class GradientCache:
         self.batches = batches
         self.autocast = autocast
         self.seed_of = seed_of
+        self.leaves: tuple[Tensor, Tensor] | None = None
+
+    def encode(self) -> tuple[Tensor, Tensor]:
+        """Vectors of the queries [Q, D] and of the documents [Q * K, D] by slot, as leaves: a loss on them leaves the
+        gradients that `backward` carries on."""
         with torch.no_grad():
-            encoded = [self._encode(number) for number in range(len(batches))]
-        self.queries_QD = torch.cat([queries for queries, _ in encoded]).requires_grad_()
-        """A leaf: its gradient is what a loss on these vectors leaves."""
-        self.docs_ND = torch.cat([docs for _, docs in encoded]).requires_grad_()
-        """A leaf; N = Q * K, by slot."""
+            encoded = [self._encode(number) for number in range(len(self.batches))]
+        queries_QD, docs_ND = (torch.cat(parts).requires_grad_() for parts in zip(*encoded, strict=True))
+        self.leaves = queries_QD, docs_ND
+        return self.leaves
 
     def backward(self) -> None:
         """Add to the weights' gradients what the gradients of the vectors ask for."""
+        if self.leaves is None:
+            raise RuntimeError("backward before encode: there are no vectors yet")
         query, doc = 0, 0
         for number in range(len(self.batches)):
             queries, docs = self._encode(number)
-            wanted = [_gradient(self.queries_QD, query, len(queries)), _gradient(self.docs_ND, doc, len(docs))]
+            wanted = [
+                _gradient(self.leaves[0], query, len(queries)),
+                _gradient(self.leaves[1], doc, len(docs)),
+            ]
             torch.autograd.backward([queries, docs], wanted)
             query, doc = query + len(queries), doc + len(docs)
 

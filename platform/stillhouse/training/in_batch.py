@@ -15,12 +15,13 @@ from stillhouse.rankers.base import Ranker
 from stillhouse.rankers.batching import Batch
 from stillhouse.rankers.dual_encoder import DualEncoder
 from stillhouse.records import Group
-from stillhouse.training import ranks, sharding
+from stillhouse.training import ranks
 from stillhouse.training.batches import MicroBatch
 from stillhouse.training.false_negatives import allowed
 from stillhouse.training.gradient_cache import GradientCache
 from stillhouse.training.groups import GroupSampler, at_floor, keyed_generator
 from stillhouse.training.live_teacher import LiveTeacher
+from stillhouse.training.step import Inputs
 
 
 @dataclass(frozen=True)
@@ -135,18 +136,17 @@ def _leave_out(teacher_N: np.ndarray, mask_N: np.ndarray, group: Group, own: sli
 
 
 class InBatchStep:
-    """One step over all its documents: `wide` is what the losses read, calling it gives its scores.
+    """One step over all its documents: calling it gives the scores that the losses read with `inputs`.
 
     `groups` are those of the step, `micros` this rank's part of them, padding last, `seed` the key of its dropout.
-    `finish` follows the backward of the loss.
+    `finish` follows the backward of the losses. Between ranks it exchanges vectors: a rank must not fall out.
     """
 
     def __init__(
         self,
         ranker: Ranker,
         groups: Sequence[Group],
-        micros: Sequence[MicroBatch],
-        width: int,
+        micros: Sequence[Inputs],
         sampler: GroupSampler,
         live: LiveTeacher | None,
         autocast: Callable[[], AbstractContextManager[None]],
@@ -160,10 +160,9 @@ class InBatchStep:
         own = list(range(ranks.rank(), len(groups), ranks.world_size()))
         numbers = own or [0]
         targets = targets_of(columns_of(groups, sampler.docs.hashes), groups, numbers, sampler, live)
-        self.removed = targets.removed if own else 0
-        self.places_N = torch.from_numpy(places_of(groups, width)).to(device)
+        self.places_N = torch.from_numpy(places_of(groups, sampler.spec.num_negatives + 1)).to(device)
         mask_QN = torch.from_numpy(targets.mask_QN).to(device)
-        self.wide = MicroBatch(
+        wide = MicroBatch(
             batch=Batch(mask_QN, ()),
             teacher_QK=torch.from_numpy(targets.teacher_QN).to(device),
             label_QK=torch.from_numpy(targets.label_QN).to(device),
@@ -171,19 +170,21 @@ class InBatchStep:
             counts_Q=torch.full((len(numbers),), 1.0 if own else 0.0, device=device),
             query_rows=tuple(groups[number].query_row for number in numbers),
         )
+        masked = {name: [part for each in micros for part in each.masked[name]] for name in micros[0].masked}
+        removed = sum(each.removed for each in micros) + (targets.removed if own else 0)
+        self.inputs = [Inputs(wide, masked, removed)]
         self.cache = GradientCache(
             ranker,
-            [micro.batch for micro in micros],
+            [each.micro.batch for each in micros],
             autocast,
             lambda number: int(keyed_generator(*seed, number).integers(2**62)),
         )
 
     def __call__(self, batch: Batch) -> Tensor:
         """Scores of this rank's queries with every document of the step, [Q, N]."""
-        docs_ND = ranks.gather_rows(self.cache.docs_ND)[self.places_N]
-        return self.ranker.interact(self.cache.queries_QD[: len(batch.mask_QK)], docs_ND)
+        queries_QD, docs_ND = self.cache.encode()
+        return self.ranker.interact(queries_QD[: len(batch.mask_QK)], ranks.gather_rows(docs_ND)[self.places_N])
 
     def finish(self) -> None:
-        """From the vectors' gradients to the weights', averaged over ranks."""
+        """From the vectors' gradients to the weights'."""
         self.cache.backward()
-        sharding.average_gradients(self.ranker)

@@ -15,7 +15,7 @@ from stillhouse.candidates import Candidates, candidates_for
 from stillhouse.collection import Collection, open_collection
 from stillhouse.collection.tokens import TokenIds, token_ids
 from stillhouse.recipe.base import Spec
-from stillhouse.recipe.identity import settled
+from stillhouse.recipe.identity import settled_stages
 from stillhouse.recipe.rankers import RankerSpec
 from stillhouse.recipe.tree import CandidatesSpec, EvaluationSpec, ScaleSpec, StageSpec
 from stillhouse.training.groups import GroupSampler
@@ -61,7 +61,7 @@ class TrainingJob:
         plain = asdict(self)
         for place in ("collection", "workspace", "teacher_scores", "triples", "teacher_models", "teacher_dtype"):
             plain.pop(place)
-        plain["stages"] = settled({name: self._by_content(stage) for name, stage in self.stages.items()})
+        plain["stages"] = settled_stages({name: self._by_content(stage) for name, stage in self.stages.items()})
         # The hash sorts mappings by key, and the order of stages counts.
         return stable_hash(plain | {"order": list(self.stages)})
 

@@ -27,6 +27,11 @@ def sum_over_ranks(values: Sequence[float]) -> list[float]:
     return [float(value) for value in tensor.cpu()]
 
 
+def on_any(failed: bool) -> bool:
+    """Whether it is so on at least one rank; every rank gets the same answer."""
+    return sum_over_ranks([float(failed)])[0] > 0
+
+
 def gather_objects(value: object) -> list[object]:
     """The value of every rank, on every rank."""
     if world_size() == 1:

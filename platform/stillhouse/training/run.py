@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import torch
 
-from stillhouse.rankers import RANKERS
+from stillhouse.rankers import RANKERS, mlm_head
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import checkpoints, ranks, sharding
 from stillhouse.training.curve import CURVE
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
 from stillhouse.training.rules import check_stages
+from stillhouse.training.step import mask_losses
 
 
 def pick_device() -> torch.device:
@@ -58,6 +59,8 @@ def run_job(
     device = device or pick_device()
     dtype = pick_dtype(job.scale_spec.dtype, device)
     ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed).to(device)
+    if any(mask_losses(stage) for stage in job.stage_specs.values()):
+        mlm_head.attach(ranker, job.seed)
     data = load_data(job, ranker)
     module = sharding.shard(ranker, job.scale_spec.sharding, dtype)
     trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report)
@@ -78,13 +81,14 @@ def _stage_is_behind(trainer: Trainer, index: int) -> bool:
 
 
 def _save(job: TrainingJob, ranker: Ranker, output: Path, checkpoint_folder: Path) -> None:
-    sharded = any(hasattr(parameter, "full_tensor") for parameter in ranker.parameters())
-    if sharded:
+    if sharding.is_sharded(ranker):
         state = sharding.unsharded_state(ranker)
+        state = {name: value for name, value in state.items() if not name.startswith(f"{mlm_head.HEAD}.")}
         if ranks.rank() == 0:
             ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed)
             ranker.load_state_dict(state)
     if ranks.rank() == 0:
+        ranker.detach_head(mlm_head.HEAD)
         ranker.to("cpu").save_pretrained(output)
         curve = checkpoint_folder / CURVE
         if curve.exists():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, cast
 
 import torch
@@ -19,6 +21,8 @@ Policy = Literal["auto", "none", "ddp", "fsdp"]
 
 # Below this many parameters weights, gradients and Adam state (16 bytes each) fit any device whole.
 SMALL = 500_000_000
+# Elements of gradients in one exchange: enough to hide its latency, little beside the gradients themselves.
+BUCKET = 8_000_000
 
 
 def choose(policy: Policy, ranker: nn.Module) -> Policy:
@@ -38,7 +42,8 @@ def shard(ranker: Ranker, policy: Policy, dtype: torch.dtype = torch.float32) ->
     """
     chosen = choose(policy, ranker)
     if chosen == "ddp":
-        return DistributedDataParallel(ranker)
+        # No buffer of a ranker changes, and a forward without exchange can fail on one rank alone.
+        return DistributedDataParallel(ranker, broadcast_buffers=False)
     if chosen == "fsdp":
         _fully_shard(ranker, dtype)
     return ranker
@@ -53,27 +58,45 @@ def _fully_shard(ranker: Ranker, dtype: torch.dtype) -> None:
     for block in ranker.blocks():
         fully_shard(block, mesh=mesh, mp_policy=precision, reshard_after_forward=large)
     fully_shard(ranker, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
-    for name in ranker.forward_methods:
+    for name in (*ranker.forward_methods, "mask_logits"):
         # Without it a call past `forward` meets sharded weights and fails.
         register_fsdp_forward_method(ranker, name)
 
 
-def average_gradients(ranker: nn.Module) -> None:
-    """Mean over ranks of whole gradients, for a backward that did not go through DDP's wrapper.
+def is_sharded(ranker: nn.Module) -> bool:
+    """Whether FSDP2 has spread the weights, so that a forward is an exchange between ranks."""
+    return any(isinstance(parameter, DTensor) for parameter in ranker.parameters())
 
-    FSDP2 reduces those of its sharded parameters itself.
-    """
-    if ranks.world_size() == 1:
+
+def local_passes(module: nn.Module) -> AbstractContextManager[None]:
+    """Passes in which DDP exchanges nothing: `average_gradients` does, once, when every rank has come through."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def average_gradients(module: nn.Module) -> None:
+    """The mean over ranks of what `local_passes` added up. FSDP2 has done it in backward; one rank needs nothing."""
+    if not isinstance(module, DistributedDataParallel):
         return
-    gradients = [one.grad for one in ranker.parameters() if one.grad is not None and not isinstance(one, DTensor)]
-    if not gradients:
-        return
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= ranks.world_size()
-    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-    for gradient, mean in zip(gradients, parts, strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    for start, stop in _buckets([gradient.numel() for gradient in gradients]):
+        bucket = gradients[start:stop]
+        flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+        dist.all_reduce(flat)
+        flat /= ranks.world_size()
+        for gradient, mean in zip(bucket, torch.split(flat, [gradient.numel() for gradient in bucket]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+def _buckets(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of gradients of about BUCKET elements, at least one each."""
+    start = total = 0
+    for place, size in enumerate(sizes):
+        total += size
+        if total >= BUCKET:
+            yield start, place + 1
+            start, total = place + 1, 0
+    if start < len(sizes):
+        yield start, len(sizes)
 
 
 def unsharded_state(ranker: nn.Module) -> dict[str, torch.Tensor]:

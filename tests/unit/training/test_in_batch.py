@@ -24,7 +24,7 @@ from stillhouse.training.groups import GroupSampler
 from stillhouse.training.in_batch import InBatchStep, columns_of, targets_of
 from stillhouse.training.job import TrainingJob, load_data
 from stillhouse.training.run import run_job
-from stillhouse.training.step import run_passes
+from stillhouse.training.step import Inputs, StepRunner, local_weights, losses_of
 from stillhouse.training.teacher import TeacherScores, write_teacher_scores
 from tests.conftest import WORDS
 
@@ -177,11 +177,14 @@ def test_a_step_has_the_loss_and_gradients_of_one_big_batch(name, toy, workspace
     sampler = data.sampler(stage, 0)
     groups = [sampler.group(row, 0) for row in range(5)]
     micros = [
-        make_micro_batch(share, 3, ranker, data.train_query_ids, data.doc_ids, torch.device("cpu"))
+        Inputs(make_micro_batch(share, 3, ranker, data.train_query_ids, data.doc_ids, torch.device("cpu")))
         for share in rank_share(groups, 2)
     ]
-    step = InBatchStep(ranker, groups, micros, 3, sampler, data.live_for(stage), nullcontext, (0,))
-    passes = run_passes(step, [step.wide], {"loss": stage.loss}, nullcontext, lambda micro, value: "bad")
+    step = InBatchStep(ranker, groups, micros, sampler, data.live_for(stage), nullcontext, (0,))
+    losses = losses_of(stage)
+    totals = dict(zip(losses, local_weights(losses, step.inputs), strict=True))
+    runner = StepRunner(step, ranker, losses, totals, nullcontext, lambda micro, value: "bad")
+    passes = runner.run(step.inputs)
     step.finish()
     found = {key: value.grad.clone() for key, value in ranker.named_parameters() if value.grad is not None}
     ranker.zero_grad()
@@ -234,7 +237,8 @@ def test_gradients_are_those_of_one_graph_with_the_same_dropout(toy, backbone, w
     batches = [ranker.collate(queries[i : i + 2], docs[i : i + 2], num_chunks=2, width=3) for i in (0, 2)]
     weights_QN = torch.linspace(-1, 1, 48).view(4, 12)
     cache = GradientCache(ranker, batches, nullcontext, lambda number: 100 + number)
-    loss = ((cache.queries_QD @ cache.docs_ND.T).tanh() * weights_QN).sum()
+    vectors = cache.encode()
+    loss = ((vectors[0] @ vectors[1].T).tanh() * weights_QN).sum()
     loss.backward()
     cache.backward()
     found = {key: value.grad.clone() for key, value in ranker.named_parameters() if value.grad is not None}
@@ -251,7 +255,7 @@ def test_gradients_are_those_of_one_graph_with_the_same_dropout(toy, backbone, w
         close(found.get(key), parameter.grad)
     # Other dropout gives another loss: the seeds above mattered.
     other = GradientCache(ranker, batches, nullcontext, lambda number: 200 + number)
-    assert not torch.allclose(other.docs_ND, cache.docs_ND)
+    assert not torch.allclose(other.encode()[1], vectors[1])
 
 
 @pytest.mark.parametrize("name", ["contrastive", "score_on_the_fly"])
