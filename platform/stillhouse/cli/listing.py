@@ -52,7 +52,7 @@ def _rows(kind: Kind) -> Iterator[tuple[str, str]]:
     else:
         from stillhouse.recipe import losses, rankers
 
-        union, key = (rankers.RankerSpec, "ranker") if kind is Kind.rankers else (losses.LossSpec, "name")
+        union, key = (rankers.RankerSpec, "ranker") if kind is Kind.rankers else (losses.ExtraLossSpec, "name")
         yield from _choices(union, key)
 
 

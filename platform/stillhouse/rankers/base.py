@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of
-from stillhouse.rankers.batching import Batch, Ids
+from stillhouse.rankers.batching import Batch, Ids, Tokens
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
 from stillhouse.recipe.base import Spec
@@ -57,6 +57,7 @@ class Ranker(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.truncation = Truncation()
         self._fresh: frozenset[str] = frozenset()
+        self.mlm_head: nn.Module | None = None
         if backbone is None:
             return
         if spec.freeze_word_embeddings:
@@ -213,6 +214,33 @@ class Ranker(nn.Module, ABC):
                 parameter.data = parameter.data.to(dtype)
         return self.eval()
 
+    # Masked language modelling, while training
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        """The encoder's last states [P, L, D] of P rows of a side (query or doc; joint rows: doc)."""
+        raise NotImplementedError(f"{self.key} has no encoder of whole rows")
+
+    def mask_logits(self, tokens: Tokens, at_PL: Tensor, side: str) -> Tensor:
+        """Logits [M, V] of the M tokens where `at_PL` is True, in row order, by the head of `mlm_head.attach`."""
+        assert self.mlm_head is not None
+        hidden_MD = self.hidden_states(tokens, side)[at_PL]
+        logits_MV: Tensor = self.mlm_head(hidden_MD, self.encoder_of(side).get_input_embeddings().weight)
+        return logits_MV
+
+    def encoder_of(self, side: str) -> Any:
+        """The pretrained model that reads a side."""
+        return self.backbone
+
+    def attach_head(self, name: str, head: nn.Module, *, fresh: bool) -> None:
+        """Put a head on for training; `detach_head` takes it off again before the ranker is saved."""
+        setattr(self, name, head)
+        if fresh:
+            self._fresh |= {f"{name}.{inner}" for inner, _ in head.named_parameters()}
+
+    def detach_head(self, name: str) -> None:
+        setattr(self, name, None)
+        self._fresh = frozenset(one for one in self._fresh if not one.startswith(f"{name}."))
+
     # Texts and tokens
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
@@ -254,6 +282,10 @@ class Ranker(nn.Module, ABC):
     def fresh_parameters(self) -> set[str]:
         """Names of the parameters that did not come from the backbone."""
         return set(self._fresh)
+
+    def kernel_parameters(self) -> set[str]:
+        """Names of the parameters that weigh kernels, which may have a learning rate of their own."""
+        return set()
 
     @property
     def device(self) -> torch.device:

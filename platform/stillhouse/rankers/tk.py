@@ -76,6 +76,9 @@ class TransformerKernel(SeparableRanker):
         given = {"embedding.weight"} if self.spec.embedding_dim is None else set()
         return super().fresh_parameters() - given
 
+    def kernel_parameters(self) -> set[str]:
+        return {"kernels.weight"}
+
     def make_template(self) -> Template:
         # Words only: special tokens have no place in a bag of matches.
         return Template(((), ()), ((), ()), (0,))

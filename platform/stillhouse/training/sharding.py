@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from stillhouse.rankers import RANKERS, skeleton
+from stillhouse.rankers import RANKERS, mlm_head, skeleton
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import ranks
 
@@ -19,6 +22,8 @@ Policy = Literal["auto", "none", "ddp", "fsdp"]
 
 # Below this many parameters weights, gradients and Adam state (16 bytes each) fit any device whole.
 SMALL = 500_000_000
+# Elements of gradients in one exchange: enough to hide its latency, little beside the gradients themselves.
+BUCKET = 8_000_000
 
 
 def choose(policy: Policy, ranker: nn.Module) -> Policy:
@@ -53,7 +58,8 @@ def shard(ranker: Ranker, policy: Policy, device: torch.device, dtype: torch.dty
     """
     chosen = choose(policy, ranker)
     if chosen == "ddp":
-        return DistributedDataParallel(ranker)
+        # No buffer of a ranker changes, and a forward without exchange can fail on one rank alone.
+        return DistributedDataParallel(ranker, broadcast_buffers=False)
     if chosen == "fsdp":
         _fully_shard(ranker, device, dtype)
     return ranker
@@ -68,7 +74,7 @@ def _fully_shard(ranker: Ranker, device: torch.device, dtype: torch.dtype) -> No
         fully_shard(block, mesh=mesh, mp_policy=precision, reshard_after_forward=large)
     fully_shard(ranker, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
     _fill(ranker, mesh, device)
-    for name in ranker.forward_methods:
+    for name in (*ranker.forward_methods, "mask_logits"):
         # Without it a call past `forward` meets sharded weights and fails.
         register_fsdp_forward_method(ranker, name)
 
@@ -104,8 +110,12 @@ def _own_rows(parameter: Any, stored: skeleton.Stored, mesh: DeviceMesh) -> torc
 
 
 def whole_copy(ranker: Ranker, spec: Any, seed: int) -> Ranker | None:
-    """The sharded ranker as one on this CPU, on rank 0; None on the others. All ranks have to call it together."""
+    """The sharded ranker as one on this CPU, on rank 0; None on the others. All ranks have to call it together.
+
+    The masked-language-model head stays behind: it only trains.
+    """
     state = unsharded_state(ranker)
+    state = {name: value for name, value in state.items() if not name.startswith(f"{mlm_head.HEAD}.")}
     if ranks.rank() != 0:
         return None
     with skeleton.skeletons():
@@ -115,6 +125,42 @@ def whole_copy(ranker: Ranker, spec: Any, seed: int) -> Ranker | None:
     for attribute in whole.backbones().values():
         getattr(whole, attribute).tie_weights()
     return whole
+
+
+def is_sharded(ranker: nn.Module) -> bool:
+    """Whether FSDP2 has spread the weights, so that a forward is an exchange between ranks."""
+    return any(isinstance(parameter, DTensor) for parameter in ranker.parameters())
+
+
+def local_passes(module: nn.Module) -> AbstractContextManager[None]:
+    """Passes in which DDP exchanges nothing: `average_gradients` does, once, when every rank has come through."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+def average_gradients(module: nn.Module) -> None:
+    """The mean over ranks of what `local_passes` added up. FSDP2 has done it in backward; one rank needs nothing."""
+    if not isinstance(module, DistributedDataParallel):
+        return
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    for start, stop in _buckets([gradient.numel() for gradient in gradients]):
+        bucket = gradients[start:stop]
+        flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+        dist.all_reduce(flat)
+        flat /= ranks.world_size()
+        for gradient, mean in zip(bucket, torch.split(flat, [gradient.numel() for gradient in bucket]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+def _buckets(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of gradients of about BUCKET elements, at least one each."""
+    start = total = 0
+    for place, size in enumerate(sizes):
+        total += size
+        if total >= BUCKET:
+            yield start, place + 1
+            start, total = place + 1, 0
+    if start < len(sizes):
+        yield start, len(sizes)
 
 
 def unsharded_state(ranker: nn.Module) -> dict[str, torch.Tensor]:
