@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,17 +77,24 @@ def _onnx(ranker: Ranker, path: Path, card: str) -> None:
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise BackboneError("export to onnx needs the extra: pip install 'stillhouse[onnx]'")
     ranker.save_pretrained(path, card)
-    example = torch.ones(2, 16, dtype=torch.long)
-    places = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=512)}
-    torch.onnx.export(
-        _Rows(ranker).eval(),
-        (example, example, torch.zeros_like(example)),
-        path / "model.onnx",
-        input_names=["input_ids", "attention_mask", "token_type_ids"],
-        output_names=["scores" if isinstance(ranker, CrossEncoder) else "sentence_embedding"],
-        dynamic_shapes=(places, places, places),
-        dynamo=True,
-    )
+    # Three tensors apart: of one object given twice, torch.export makes one input.
+    ids, mask, types = (torch.ones(2, 8, dtype=torch.long) for _ in range(3))
+    places = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=ranker.max_positions)}
+    training = ranker.training
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            torch.onnx.export(
+                _Rows(ranker).eval(),
+                (ids, mask, types),
+                path / "model.onnx",
+                input_names=["input_ids", "attention_mask", "token_type_ids"],
+                output_names=["scores" if isinstance(ranker, CrossEncoder) else "sentence_embedding"],
+                dynamic_shapes=(places, places, places),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        ranker.train(training)
 
 
 class _Rows(torch.nn.Module):
