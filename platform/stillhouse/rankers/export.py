@@ -15,6 +15,7 @@ from stillhouse.artifacts import write_json
 from stillhouse.errors import BackboneError
 from stillhouse.rankers.base import Ranker
 from stillhouse.rankers.batching import Tokens
+from stillhouse.rankers.card import CARD, with_lines
 from stillhouse.rankers.colbert import Colbert
 from stillhouse.rankers.cross_encoder import CrossEncoder
 from stillhouse.rankers.separable import SeparableRanker
@@ -25,9 +26,14 @@ def export(ranker: Ranker, path: str | Path, target: str, card: str = "") -> Non
 
     Raises BackboneError when the target is unknown, its extra is not installed, or it cannot express the ranker.
     """
+    check_target(target)
+    TARGETS[target](ranker, Path(path), card)
+
+
+def check_target(target: str) -> None:
+    """Raise BackboneError unless rankers can be exported to `target`."""
     if target not in TARGETS:
         raise BackboneError(f"export target {target!r} is not one of {', '.join(TARGETS)}")
-    TARGETS[target](ranker, Path(path), card)
 
 
 def _sentence_transformers(ranker: Ranker, path: Path, card: str) -> None:
@@ -67,6 +73,7 @@ def _pylate(ranker: Ranker, path: Path, card: str) -> None:
     modules = json.loads((path / "modules.json").read_text())[:2]
     modules[1]["type"] = "pylate.models.Dense.Dense"
     write_json(path / "modules.json", modules)
+    _add_lines(path, "In PyLate 1.x, with equal scores:", _PYLATE_LINES)
 
 
 def _onnx(ranker: Ranker, path: Path, card: str) -> None:
@@ -95,6 +102,36 @@ def _onnx(ranker: Ranker, path: Path, card: str) -> None:
             )
     finally:
         ranker.train(training)
+    _add_lines(path, "In ONNX Runtime, with equal scores:", _onnx_lines(ranker))
+
+
+def _add_lines(path: Path, sentence: str, code: str) -> None:
+    card = path / CARD
+    card.write_text(with_lines(card.read_text(), sentence, code))
+
+
+_PYLATE_LINES = """from pylate import models, rank
+model = models.ColBERT(".")
+queries = model.encode(["a query"], is_query=True)
+docs = model.encode([["a document", "another one"]], is_query=False)
+ranked = rank.rerank([["first", "second"]], queries, docs)"""
+
+
+def _onnx_lines(ranker: Ranker) -> str:
+    """Ids from the folder's own tokenizer, as the ranker fills its rows."""
+    joint = isinstance(ranker, CrossEncoder)
+    texts = '[("a query", "a document"), ("a query", "another one")]' if joint else '["a document", "another one"]'
+    return f"""import numpy, onnxruntime
+from tokenizers import Tokenizer
+tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.enable_padding(pad_id={ranker.pad_id}, pad_token={ranker.tokenizer.pad_token!r})
+rows = tokenizer.encode_batch({texts})
+inputs = {{
+    "input_ids": numpy.array([row.ids for row in rows]),
+    "attention_mask": numpy.array([row.attention_mask for row in rows]),
+    "token_type_ids": numpy.array([row.type_ids for row in rows]),
+}}
+(outputs,) = onnxruntime.InferenceSession("model.onnx").run(None, inputs)"""
 
 
 class _Rows(torch.nn.Module):
