@@ -61,7 +61,8 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a ranker")
     except Exception as error:  # of its HTTP client, of the file system, of what it makes of an answer
         raise BackboneError(
-            f"--push {name}: the hub did not take it ({_first_line(error)}); the exported folder lies in {folder}"
+            f"--push {name}: the hub did not take it ({_first_line(error)}); the exported folder lies in {folder}; "
+            f"later: hf upload {name} {folder}"
         ) from None
     return str(page)
 
