@@ -72,6 +72,11 @@ def _pylate(ranker: Ranker, path: Path, card: str) -> None:
     write_json(path / "sentence_bert_config.json", {"max_seq_length": settings["document_length"]})
     modules = json.loads((path / "modules.json").read_text())[:2]
     modules[1]["type"] = "pylate.models.Dense.Dense"
+    dense = path / modules[1]["path"] / "config.json"
+    config = json.loads(dense.read_text())
+    # PyLate's layer reads and writes token embeddings without being told, and takes no other key than these.
+    kept = ("in_features", "out_features", "bias", "activation_function")
+    write_json(dense, {name: config[name] for name in kept} | {"use_residual": False})
     write_json(path / "modules.json", modules)
     _add_lines(path, "In PyLate 1.x, with equal scores:", _PYLATE_LINES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,11 @@ ONNX_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("key", ONNX_OPTIONS)
-def test_onnx(bert: Path, tmp_path: Path, key: str) -> None:
+def test_onnx(bert: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of rows of any length, padded or not, also rows longer and shorter than those it was made with."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    ranker = RANKERS[key].from_backbone(str(bert), num_layers=2, **CAPS, **ONNX_OPTIONS[key]).train()
+    ranker = RANKERS[key].from_backbone(str(bert), num_layers=1, **CAPS, **ONNX_OPTIONS[key]).train()
     export(ranker, tmp_path / "out", "onnx")
     assert ranker.training
     options = runtime.SessionOptions()
@@ -95,3 +96,16 @@ def test_onnx(bert: Path, tmp_path: Path, key: str) -> None:
         with ranker.inference():
             expected = ranker.score_rows(tokens) if key == "cross_encoder" else ranker._encode(tokens, "doc")
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+
+    # The code of the card makes the same rows and gives the same.
+    monkeypatch.chdir(tmp_path / "out")
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)[-1], names)
+    docs = ["a document", "another one"]
+    with ranker.inference():
+        expected = (
+            ranker.score(["a query"], [docs])[0]
+            if key == "cross_encoder"
+            else ranker.encode_docs(ranker.tokenise(docs))
+        )
+    torch.testing.assert_close(torch.from_numpy(names["outputs"]), expected, rtol=1e-5, atol=1e-5)
