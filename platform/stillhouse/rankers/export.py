@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import string
 import warnings
 from collections.abc import Callable
@@ -105,6 +106,10 @@ def _onnx(ranker: Ranker, path: Path, card: str) -> None:
                 dynamo=True,
                 verbose=False,
             )
+    except Exception as error:  # of the tracer, the decompositions, the translation: each has its own
+        shutil.rmtree(path)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BackboneError(f"onnx: torch cannot translate {ranker.spec.backbone}: {reason}") from error
     finally:
         ranker.train(training)
     _add_lines(path, "In ONNX Runtime, with equal scores:", _onnx_lines(ranker))
