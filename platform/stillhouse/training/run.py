@@ -63,8 +63,8 @@ def run_job(
     ranker = sharding.build(job.ranker_spec, job.seed, "none" if masking else job.scale_spec.sharding, device)
     if masking:
         mlm_head.attach(ranker, job.seed)
-    data = load_data(job, ranker)
     module = sharding.shard(ranker, job.scale_spec.sharding, device, dtype)
+    data = load_data(job, ranker)
     trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report)
     metrics: dict[str, float] = {}
     for index, (name, stage) in enumerate(job.stage_specs.items()):
