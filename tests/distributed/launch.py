@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_ranks(script: str, *arguments: str | Path, ranks: int = 2, timeout: float = 240) -> list[str]:
+def run_ranks(script: str, *arguments: str | Path, ranks: int = 2, timeout: float = 600) -> list[str]:
     """What each rank of tests/distributed/SCRIPT printed; fails when one does not end with 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

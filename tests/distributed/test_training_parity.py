@@ -44,7 +44,7 @@ def start(job: TrainingJob, folder: Path, ranks: int = 1, pause: float = 0.0) ->
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[dict[str, float]]:
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes)
     return [json.loads(line) for line in outputs[0].splitlines() if line.startswith("{")]
 
