@@ -57,7 +57,8 @@ FLOORS = {
     "search": 6,
     "pipeline": 7,
     "cluster": 7,
-    "cli": 8,
+    "reproduction": 8,
+    "cli": 9,
 }
 
 

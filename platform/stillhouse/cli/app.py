@@ -18,6 +18,7 @@ from stillhouse.cli import (
     new,
     plan,
     report,
+    reproduce,
     rerank,
     run,
     score,
@@ -67,6 +68,7 @@ app.command("import")(import_.import_)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
+app.command("reproduce")(reproduce.reproduce)
 app.command("ui")(ui.ui)
 app.command("list")(listing.listing)
 app.command("doctor")(doctor.doctor)
