@@ -37,9 +37,11 @@ def job(toy, toy_candidates, workspace, backbone, tmp_path_factory) -> TrainingJ
     stage = StageSpec.model_validate(
         {
             "loss": {"name": "kl", "temperature": 2.0},
-            "extra_losses": {"label": {"name": "contrastive", "weight": 0.3}},
+            "extra_losses": {"label": {"name": "contrastive", "weight": 0.3}, "mlm": {"name": "mlm"}},
+            "token_dropout": 0.1,
             "groups": {"num_negatives": 4},
-            "optimizer": {"learning_rate": 1e-3},
+            "optimizer": {"learning_rate": 1e-3, "schedule": "plateau"},
+            "early_stopping": 2,
             # 24 queries in steps of 5: ranks get 3 and 2, and the last step 4 queries.
             "queries_per_step": 5,
             "queries_per_forward": 2,
@@ -107,7 +109,7 @@ def test_two_ranks_equal_one(job, alone, sharding, tmp_path):
     others = finish(start(spread, tmp_path, ranks=2))
     assert [report["step"] for report in others] == [report["step"] for report in reports] == [3, 5]
     for ours, theirs in zip(others, reports, strict=True):
-        for name in ("train/loss", "train/label", "train/grad_norm", "train/kl", "nDCG@10"):
+        for name in ("train/loss", "train/label", "train/mlm", "train/grad_norm", "train/kl", "nDCG@10"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
     mine, expected = weights(tmp_path), weights(folder)
     assert mine.keys() == expected.keys()

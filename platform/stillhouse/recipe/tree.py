@@ -40,6 +40,8 @@ class CollectionSpec(Spec):
     """Use a seeded sample of the queries; None uses all."""
     max_dev_queries: Count | None = None
     max_test_queries: Count | None = None
+    keep_unlabelled: bool = False
+    """Keep train queries without a positive document: distillation needs no labels."""
     packages: tuple[str, ...] = ("stdlib", "numpy", "pandas", "torch", "transformers")
     """Only for stillhouse/pydocs: where the docstrings come from (parsed, never imported)."""
 
