@@ -16,9 +16,23 @@ import torch
 from safetensors.torch import load_file
 
 from stillhouse.training.job import TrainingJob
+from tests.contracts.training_jobs import STAGE, toy_job
 
 SCRIPT = Path(__file__).with_name("train_rank.py")
 PLATFORM = Path(__file__).parents[2] / "platform"
+
+
+@pytest.fixture(scope="module")
+def job(toy, toy_candidates, workspace, backbone, tmp_path_factory) -> TrainingJob:
+    stage = {
+        **STAGE,
+        "extra_losses": {"label": {"name": "contrastive", "weight": 0.3}, "mlm": {"name": "mlm"}},
+        "token_dropout": 0.1,
+        "optimizer": {"learning_rate": 1e-3, "schedule": "plateau"},
+        "early_stopping": 2,
+    }
+    teacher = tmp_path_factory.mktemp("teacher") / "teacher.parquet"
+    return toy_job(toy, workspace, backbone, {"distill": stage}, teacher=teacher)
 
 
 def start(job: TrainingJob, folder: Path, ranks: int = 1, pause: float = 0.0) -> list[subprocess.Popen[str]]:
@@ -66,7 +80,7 @@ def test_two_ranks_equal_one(job, alone, sharding, tmp_path):
     others = finish(start(spread, tmp_path, ranks=2))
     assert [report["step"] for report in others] == [report["step"] for report in reports] == [3, 5]
     for ours, theirs in zip(others, reports, strict=True):
-        for name in ("train/loss", "train/label", "train/grad_norm", "train/kl", "nDCG@10"):
+        for name in ("train/loss", "train/label", "train/mlm", "train/grad_norm", "train/kl", "nDCG@10"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
     mine, expected = weights(tmp_path), weights(folder)
     assert mine.keys() == expected.keys()

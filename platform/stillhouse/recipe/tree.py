@@ -44,6 +44,8 @@ class CollectionSpec(Spec):
     max_test_queries: Count | None = None
     seed: Seed | None = None
     """Of the sample; None uses the recipe's, so that another seed also means other queries."""
+    keep_unlabelled: bool = False
+    """Keep train queries without a positive document: distillation needs no labels."""
     packages: tuple[str, ...] = ("stdlib", "numpy", "pandas", "torch", "transformers")
     """Only for stillhouse/pydocs: where the docstrings come from (parsed, never imported)."""
 

@@ -22,7 +22,7 @@ from stillhouse.training import checkpoints, diagnostics, memory, ranks, shardin
 from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
 from stillhouse.training.curve import CURVE, append_point, trim_curve
-from stillhouse.training.dev import dev_measures
+from stillhouse.training.dev import QUERIES_PER_FORWARD, Scored, dev_measures, dev_scores
 from stillhouse.training.groups import epoch_order, keyed_generator
 from stillhouse.training.in_batch import InBatchStep
 from stillhouse.training.interval import Interval
@@ -57,6 +57,7 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     order: tuple[int, list[int]] | None = None
     """The epoch at hand and its order of queries: a hash and a sort over all of them, so made once."""
+    dev_size: int = QUERIES_PER_FORWARD
 
     def train_stage(self, index: int, name: str, stage: StageSpec) -> dict[str, float]:
         """Train one stage from where it stands; returns the measures of the weights it ends with."""
@@ -258,8 +259,7 @@ class Trainer:
             raise TrainingError(
                 f"stage {name}: no query had anything to learn from; are there teacher scores and labels?"
             )
-        with self._autocast():
-            measures = dev_measures(self.ranker, self.module, self.data, self.job.evaluation_spec, self.device)
+        measures = self._measure(name, stage)
         value = measures[self.job.evaluation["select_by"]]
         if self.progress.record(value, stage):
             best = checkpoints.copy_weights(self.ranker)
@@ -275,6 +275,22 @@ class Trainer:
         checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)
         self.report(metrics, self.progress.total_step)
         return best
+
+    def _measure(self, name: str, stage: StageSpec) -> dict[str, float]:
+        """Measures on dev; half the queries in a forward where a rank runs out of memory."""
+        spec, guard = self.job.evaluation_spec, memory.Guard()
+        while True:
+            scored: Scored = []
+            with guard, self._autocast():
+                scored = dev_scores(self.ranker, self.module, self.data, spec, self.device, self.dev_size)
+            if guard.failed and sharding.is_sharded(self.ranker):
+                memory.start_again(self.checkpoint_folder, name, stage, self.progress.queries_per_forward or 1)
+            if not ranks.on_any(guard.failed):
+                return dev_measures(scored, self.data, spec)
+            memory.release()
+            if self.dev_size == 1:
+                raise TrainingError(memory.too_small(name, stage))
+            self.dev_size //= 2
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.dtype == torch.float32:
