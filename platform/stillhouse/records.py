@@ -45,6 +45,8 @@ class Group:
     doc_rows_K: np.ndarray
     label_K: np.ndarray
     teacher_K: np.ndarray
+    removed: int = 0
+    """Possible negatives that were left out as likely positives."""
 
 
 SCORE_SCHEMA = pa.schema(

@@ -11,6 +11,8 @@ import typer
 from stillhouse.cli import (
     doctor,
     evaluate,
+    export,
+    import_,
     job,
     listing,
     new,
@@ -61,6 +63,8 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("rerank")(rerank.rerank)
+app.command("export")(export.export)
+app.command("import")(import_.import_)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)

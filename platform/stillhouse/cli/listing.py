@@ -52,7 +52,7 @@ def _rows(kind: Kind) -> Iterator[tuple[str, str]]:
     else:
         from stillhouse.recipe import losses, rankers
 
-        union, key = (rankers.RankerSpec, "ranker") if kind is Kind.rankers else (losses.LossSpec, "name")
+        union, key = (rankers.RankerSpec, "ranker") if kind is Kind.rankers else (losses.ExtraLossSpec, "name")
         said = _losses() if kind is Kind.losses else {}
         for name, parameters in _choices(union, key):
             yield name, "; ".join(filter(None, (said.get(name), parameters)))

@@ -46,11 +46,13 @@ def materialise(spec: CollectionSpec, seed: int, root: Path) -> Collection:
         "limits": limits,
         "seed": seed if any(limits.values()) else None,
     }
+    if spec.keep_unlabelled:
+        identity["unlabelled"] = "train"
     digest = stable_hash(identity)
     path = root / "collections" / digest
 
     def build(folder: Path) -> dict[str, Any]:
-        return {"digest": digest, **_write(folder, sources, limits, seed)}
+        return {"digest": digest, **_write(folder, sources, limits, seed, spec.keep_unlabelled)}
 
     cached_folder(path, build)
     return open_collection(path)
@@ -88,7 +90,9 @@ def known_reference(ref: str) -> str:
     return "ir_datasets id"
 
 
-def _write(folder: Path, sources: Mapping[str, Source], limits: Mapping[str, int | None], seed: int) -> dict[str, Any]:
+def _write(
+    folder: Path, sources: Mapping[str, Source], limits: Mapping[str, int | None], seed: int, keep_unlabelled: bool
+) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     doc_rows, docs_digest = _write_docs(folder / "docs.arrow", list(sources.values()), counts)
     facts: dict[str, Any] = {
@@ -100,8 +104,9 @@ def _write(folder: Path, sources: Mapping[str, Source], limits: Mapping[str, int
     }
     for split, source in sources.items():
         counts = Counter()
-        qrels = _read_qrels(source, doc_rows, counts)
-        queries = _choose(_read_queries(source, qrels, counts), limits[split], seed)
+        unlabelled = keep_unlabelled and split == "train"
+        qrels = _read_qrels(source, doc_rows, counts, may_lack=unlabelled)
+        queries = _choose(_read_queries(source, qrels, counts, keep_all=unlabelled), limits[split], seed)
         counts["queries"] = len(queries)
         facts["query_digests"][split] = _write_queries(folder, split, queries, qrels, counts)
         facts["counts"][split] = dict(counts)
@@ -142,7 +147,9 @@ def _write_docs(path: Path, sources: Sequence[Source], counts: Counter[str]) -> 
     return rows, writer.digest
 
 
-def _read_qrels(source: Source, doc_rows: Mapping[str, int], counts: Counter[str]) -> dict[str, dict[int, int]]:
+def _read_qrels(
+    source: Source, doc_rows: Mapping[str, int], counts: Counter[str], *, may_lack: bool = False
+) -> dict[str, dict[int, int]]:
     """query id -> doc row -> grade; judgements of unknown documents are counted, contradictions are errors."""
     qrels: dict[str, dict[int, int]] = {}
     example = ""
@@ -161,7 +168,7 @@ def _read_qrels(source: Source, doc_rows: Mapping[str, int], counts: Counter[str
             )
         counts["qrels given twice"] += row in grades
         grades[row] = qrel.relevance
-    if not qrels:
+    if not qrels and not (may_lack and not counts["qrels"]):
         found = f"of {counts['qrels']} judgements none names a known document, the first is {example}"
         raise CollectionError(f"{source.ref}: {found if example else 'has no qrels'}")
     if example:
@@ -169,8 +176,10 @@ def _read_qrels(source: Source, doc_rows: Mapping[str, int], counts: Counter[str
     return qrels
 
 
-def _read_queries(source: Source, qrels: Mapping[str, Mapping[int, int]], counts: Counter[str]) -> list[Query]:
-    """The queries that have a text and a positive; the others are counted by what they lack."""
+def _read_queries(
+    source: Source, qrels: Mapping[str, Mapping[int, int]], counts: Counter[str], *, keep_all: bool = False
+) -> list[Query]:
+    """The queries that have a text and a positive (or not, with `keep_all`); the others are counted by their lack."""
     seen: set[str] = set()
     kept: list[Query] = []
     for number, query in source.queries():
@@ -181,15 +190,19 @@ def _read_queries(source: Source, qrels: Mapping[str, Mapping[int, int]], counts
         seen.add(query.query_id)
         if not query.text:
             counts["empty queries"] += 1
-        elif query.query_id not in qrels:
-            counts["queries without qrels"] += 1
+            continue
+        lacks = None
+        if query.query_id not in qrels:
+            lacks = "queries without qrels"
         elif max(qrels[query.query_id].values()) <= 0:
-            counts["queries without positives"] += 1
-        else:
+            lacks = "queries without positives"
+        if lacks is None or keep_all:
             kept.append(query)
+        if lacks is not None:
+            counts["unlabelled queries kept" if keep_all else lacks] += 1
     unknown = [query_id for query_id in qrels if query_id not in seen]
     counts["qrels of unknown queries"] = sum(len(qrels[query_id]) for query_id in unknown)
-    if len(unknown) == len(qrels):
+    if qrels and len(unknown) == len(qrels):
         raise CollectionError(f"{source.ref}: its qrels name no known query, for example {unknown[0]}")
     if not kept:
         raise CollectionError(f"{source.ref}: no query has a text and a document judged above 0")
@@ -215,7 +228,7 @@ def _write_queries(
     rows = [
         {"query_row": query_row, "doc_row": doc_row, "relevance": grade}
         for query_row, query in enumerate(queries)
-        for doc_row, grade in sorted(qrels[query.query_id].items())
+        for doc_row, grade in sorted(qrels.get(query.query_id, {}).items())
     ]
     counts["qrels kept"] = len(rows)
     counts["positives"] = sum(row["relevance"] > 0 for row in rows)

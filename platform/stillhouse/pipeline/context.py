@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from stillhouse.pipeline.progress import Advance, progress_line
+from stillhouse.progress import Advance, progress_line
 from stillhouse.recipe import Recipe
 
 if TYPE_CHECKING:

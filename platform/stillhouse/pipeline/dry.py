@@ -10,7 +10,7 @@ from stillhouse.collection import known_reference
 from stillhouse.errors import RecipeError
 from stillhouse.evaluation.measures import parse_measures
 from stillhouse.losses import LOSSES
-from stillhouse.pipeline.check import check_baselines, searched_space
+from stillhouse.pipeline.check import check_stages_of, searched_space
 from stillhouse.rankers import RANKERS
 from stillhouse.recipe import Recipe, override
 from stillhouse.recipe.rankers import RankerSpec
@@ -22,7 +22,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def dry_run(recipe: Recipe) -> list[tuple[str, str]]:
     """(what, found) for every name in a recipe and its baselines; RecipeError or CollectionError where one is wrong."""
     parse_measures(recipe.evaluation.measures)
-    check_baselines(recipe)
+    check_stages_of(recipe)
     found = [(f"collection.{split}", _reference(recipe, split)) for split in ("train", "dev", "test")]
     source = recipe.candidates.source
     found.append(("candidates", source if source in ("bm25", "scoreddocs") else f"run file {source}"))

@@ -6,7 +6,7 @@ import functools
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.training.job import TrainingJob
+from stillhouse.training.triples import Triples, open_triples
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class TeacherFile:
     """What the scores depend on: stores, collection, candidates, depth."""
     stores: tuple[str, ...] = ()
     """Keys of the stores they came from: folders under store.path."""
+    models: tuple[Path, ...] = ()
+    """Folders of the rankers that gave them, in the order of the stores; empty if any was imported."""
+    dtype: str = "float32"
 
 
 def make_job(
@@ -69,7 +73,16 @@ def make_job(
         teacher_key=teacher.key if teacher else None,
         backbone_digest=backbone_digest(ranker.model_dump()["backbone"]),
         candidates_key="-".join(keys),
+        triples={path: triples.digest for path, triples in triples_of(context, list(stages.values())).items()},
+        teacher_models=[str(path) for path in teacher.models] if teacher else [],
+        teacher_dtype=teacher.dtype if teacher else "float32",
     )
+
+
+def triples_of(context: Context, stages: Sequence[StageSpec]) -> dict[str, Triples]:
+    """The files of triples that stages name, by path; read into the workspace, where every worker finds them."""
+    paths = {stage.groups.triples for stage in stages if stage.groups.triples is not None}
+    return {path: open_triples(path, context.collection, context.root) for path in sorted(paths)}
 
 
 @functools.lru_cache(maxsize=8)

@@ -10,14 +10,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from stillhouse.pipeline.check import check
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model, make_job
 from stillhouse.pipeline.run import prepare
 from stillhouse.pipeline.runs import scoring_dtype
-from stillhouse.pipeline.teachers import scoring_depth, teacher_store
+from stillhouse.pipeline.teachers import scoring_depth, teacher_store, training_pairs
 from stillhouse.recipe import Recipe
 from stillhouse.recipe.tree import ScoresTeacher
-from stillhouse.training.groups import scoring_pairs
 
 BATCH_QUERIES = 8
 BYTES_PER_SCORE = 110
@@ -41,11 +41,11 @@ class TeacherPlan:
 
 def plan(recipe: Recipe, *, console: Console) -> list[TeacherPlan]:
     """Print pairs new and stored, time from two timed batches on this machine, bytes and device-hours."""
+    check(recipe)
     with Context(recipe, console) as context:
         prepare(context)
-        split = context.collection.splits["train"]
         depth = scoring_depth(recipe)
-        pairs = scoring_pairs(split, context.candidates("train"), depth)
+        pairs = training_pairs(context)
         plans = [
             _plan_teacher(context, name, spec, pairs)
             for name, spec in recipe.teachers.items()

@@ -10,7 +10,8 @@ from typing import Any
 from stillhouse.errors import SearchError
 from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.models import TeacherFile, make_job
+from stillhouse.pipeline.models import TeacherFile, make_job, triples_of
+from stillhouse.pipeline.teachers import taught_stages
 from stillhouse.recipe import Recipe, override
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
@@ -47,7 +48,9 @@ def search_student(
 
     recipe = context.recipe
     space, trial_recipe = searched_space(recipe)
-    template = make_job(context, recipe.student, recipe.stages, teacher)
+    # Every file that a trial may name: trials run elsewhere, and find its rows in the workspace.
+    triples = {path: found.digest for path, found in triples_of(context, taught_stages(recipe)).items()}
+    template = replace(make_job(context, recipe.student, recipe.stages, teacher), triples=triples)
     rungs = sum(stage.evaluations for stage in trial_recipe.stages.values())
     with context.step(f"search {space.trials} trials") as advance:
         finished = 0

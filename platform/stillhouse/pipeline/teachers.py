@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ import pyarrow as pa
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import StoreError
 from stillhouse.losses import LOSSES
+from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
+from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, triples_of, untuned_model
 from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
 from stillhouse.recipe import Recipe, override
-from stillhouse.recipe.tree import ScoresTeacher
+from stillhouse.recipe.tree import ScoresTeacher, StageSpec
 from stillhouse.scores.ensemble import Ensemble
 from stillhouse.scores.identity import identity_of
 from stillhouse.scores.store import ScoreStore
+from stillhouse.search.check import witnesses
 from stillhouse.training.groups import scoring_pairs
+from stillhouse.training.rules import drawn_depth, reads_teacher
 from stillhouse.training.teacher import write_teacher_scores
+from stillhouse.training.triples import Triples
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,39 @@ def choose_teacher(context: Context, recipe: Recipe | None = None) -> Teacher:
     return Teacher(chosen, choices[chosen], {}, dev)
 
 
-def scoring_depth(recipe: Recipe) -> int:
-    """How deep the teacher has to score: as deep as any stage of the recipe or of a baseline draws from."""
+def taught_stages(recipe: Recipe) -> list[StageSpec]:
+    """Every stage whose groups the teacher's scores are for: the student's, the baselines' and those of trials.
+
+    A search can vary the depth of groups without scoring again, so the values that decide it are looked at here.
+    """
     recipes = [recipe, *(override(recipe, changes) for changes in recipe.baselines.values())]
-    stages = [stage for each in recipes for stage in each.stages.values()]
-    return max(stage.groups.depth or recipe.candidates.depth for stage in stages)
+    if recipe.search is not None:
+        space, trial = searched_space(recipe)
+        recipes.append(trial)
+        for key, dimension in space.space.items():
+            parts = key.split(".")
+            if parts[0] == "stages" and (len(parts) < 3 or parts[2] == "groups"):
+                found = [others | {key: value} for others in witnesses(space, key, trial) for value in dimension.ends()]
+                recipes += [override(trial, point) for point in found]
+    return [stage for each in recipes for stage in each.stages.values()]
+
+
+def scoring_depth(recipe: Recipe) -> int:
+    """How deep the teacher has to score: as deep as any stage draws from."""
+    return max(drawn_depth(stage.groups, recipe.candidates.depth) for stage in taught_stages(recipe))
+
+
+def scored_triples(context: Context) -> list[Triples]:
+    """The triples of stages that read teacher scores."""
+    stages = [stage for stage in taught_stages(context.recipe) if reads_teacher(stage)]
+    return list(triples_of(context, stages).values())
+
+
+def training_pairs(context: Context) -> Mapping[int, list[int]]:
+    """Every training pair a group may hold and a store has to know, by query row."""
+    split = context.collection.splits["train"]
+    depth = scoring_depth(context.recipe)
+    return scoring_pairs(split, context.candidates("train"), depth, triples=scored_triples(context))
 
 
 def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | None = None) -> TeacherFile | None:
@@ -90,9 +123,8 @@ def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | No
     if not teacher.members and not teacher.files:
         return None
     collection = context.collection
-    split = collection.splits["train"]
     depth = scoring_depth(context.recipe)
-    pairs = scoring_pairs(split, context.candidates("train"), depth)
+    pairs = training_pairs(context)
     query_rows = np.asarray([query for query, docs in pairs.items() for _ in docs], dtype=np.int32)
     doc_rows = np.asarray([doc for docs in pairs.values() for doc in docs], dtype=np.int32)
     stores = [_filled(context, name, model, query_rows, doc_rows) for name, model in teacher.members.items()]
@@ -100,8 +132,11 @@ def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | No
     ensemble = Ensemble(stores)
     for stage in (recipe or context.recipe).stages.values():
         for loss in (stage.loss, *stage.extra_losses.values()):
-            LOSSES[loss.name].check_scale(ensemble.scale)
-    key = stable_hash([ensemble.key, collection.digest, context.candidates("train").key, depth])
+            if loss.name in LOSSES:
+                LOSSES[loss.name].check_scale(ensemble.scale)
+    # Triples come after what was always there, so that the name of a file without them stays.
+    digests = [triples.digest for triples in scored_triples(context)]
+    key = stable_hash([ensemble.key, collection.digest, context.candidates("train").key, depth, *digests])
     file = context.root / "teacher" / f"{key}.parquet"
     if not file.exists():
         values = ensemble.lookup(*_hashes(context, query_rows, doc_rows))
@@ -109,7 +144,9 @@ def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | No
         if missing:
             context.note(f"{missing:,} of {len(values):,} training pairs have no teacher score; losses leave them out")
         write_teacher_scores(file, [(query_rows, doc_rows, values)])
-    return TeacherFile(file, key, tuple(store.key for store in stores))
+    by_store = {store.key: model.path for store, model in zip(stores, teacher.members.values(), strict=False)}
+    models = () if teacher.files else tuple(by_store[store.key] for store in ensemble.stores)
+    return TeacherFile(file, key, tuple(store.key for store in stores), models, dtype_name(context))
 
 
 def _filled(context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray) -> ScoreStore:

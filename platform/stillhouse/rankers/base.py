@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillhouse.rankers import saving
-from stillhouse.rankers.backbones import checkpoint_layers, layers_of
-from stillhouse.rankers.batching import Batch, Ids
+from stillhouse.rankers import lora, saving
+from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
+from stillhouse.rankers.batching import Batch, Ids, Tokens
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
 from stillhouse.recipe.base import Spec
@@ -57,6 +57,7 @@ class Ranker(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.truncation = Truncation()
         self._fresh: frozenset[str] = frozenset()
+        self.mlm_head: nn.Module | None = None
         if backbone is None:
             return
         if spec.freeze_word_embeddings:
@@ -77,7 +78,9 @@ class Ranker(nn.Module, ABC):
         """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`, not globally."""
         own = {name: getattr(spec, name) for name in cls.spec_class.model_fields}
         with torch.random.fork_rng(devices=[]):
-            return cls._fresh_from(cls.spec_class(**own), seed)
+            ranker = cls._fresh_from(cls.spec_class(**own), seed)
+            lora.add(ranker, seed)
+            return ranker
 
     @classmethod
     @abstractmethod
@@ -86,11 +89,15 @@ class Ranker(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Self:
-        """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
-        folder = Path(path)
+        """Reopen what `save_pretrained` wrote (folder, hub name, MLflow URI); a missing weight is an error."""
+        folder = resolve(str(path))
         facts = saving.read_facts(folder, cls.key)
+        spec: Any = cls.spec_class.model_validate_json(json.dumps(facts["spec"]))
         with torch.random.fork_rng(devices=[]):
-            ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
+            ranker = cls._opened(spec, saving.backbone_folder(spec, folder))
+            if lora.lora_of(ranker) is not None:
+                lora.add(ranker)
+                lora.read(ranker, folder)
         saving.read_heads(folder, ranker)
         ranker._fresh = frozenset(facts["fresh_parameters"])
         return ranker
@@ -100,9 +107,13 @@ class Ranker(nn.Module, ABC):
     def _opened(cls, spec: Any, folder: Path) -> Self:
         """The ranker with the backbone of a saved folder, heads still to be read."""
 
-    def save_pretrained(self, path: str | Path, card: str = "") -> None:
-        """Write a folder that `from_pretrained` and, where it can express the ranker, sentence-transformers 6 open."""
-        saving.save(self, Path(path), card)
+    def save_pretrained(self, path: str | Path, card: str = "", *, merge: bool = True) -> None:
+        """Write a folder that `from_pretrained` and, where it can express the ranker, sentence-transformers 6 open.
+
+        LoRA adapters are merged into the weights written, and the ranker that is reopened has none. `merge=False`
+        keeps them apart: the frozen weights in `base/`, the adapters in `adapters/` as peft reads them.
+        """
+        saving.save(self, Path(path), card, merge=merge)
 
     def backbones(self) -> dict[str, Any]:
         """Subfolder (empty: the root) and attribute name of each pretrained model inside."""
@@ -203,6 +214,33 @@ class Ranker(nn.Module, ABC):
                 parameter.data = parameter.data.to(dtype)
         return self.eval()
 
+    # Masked language modelling, while training
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        """The encoder's last states [P, L, D] of P rows of a side (query or doc; joint rows: doc)."""
+        raise NotImplementedError(f"{self.key} has no encoder of whole rows")
+
+    def mask_logits(self, tokens: Tokens, at_PL: Tensor, side: str) -> Tensor:
+        """Logits [M, V] of the M tokens where `at_PL` is True, in row order, by the head of `mlm_head.attach`."""
+        assert self.mlm_head is not None
+        hidden_MD = self.hidden_states(tokens, side)[at_PL]
+        logits_MV: Tensor = self.mlm_head(hidden_MD, self.encoder_of(side).get_input_embeddings().weight)
+        return logits_MV
+
+    def encoder_of(self, side: str) -> Any:
+        """The pretrained model that reads a side."""
+        return self.backbone
+
+    def attach_head(self, name: str, head: nn.Module, *, fresh: bool) -> None:
+        """Put a head on for training; `detach_head` takes it off again before the ranker is saved."""
+        setattr(self, name, head)
+        if fresh:
+            self._fresh |= {f"{name}.{inner}" for inner, _ in head.named_parameters()}
+
+    def detach_head(self, name: str) -> None:
+        setattr(self, name, None)
+        self._fresh = frozenset(one for one in self._fresh if not one.startswith(f"{name}."))
+
     # Texts and tokens
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
@@ -244,6 +282,10 @@ class Ranker(nn.Module, ABC):
     def fresh_parameters(self) -> set[str]:
         """Names of the parameters that did not come from the backbone."""
         return set(self._fresh)
+
+    def kernel_parameters(self) -> set[str]:
+        """Names of the parameters that weigh kernels, which may have a learning rate of their own."""
+        return set()
 
     @property
     def device(self) -> torch.device:

@@ -74,18 +74,21 @@ class Colbert(SeparableRanker):
         return pad(rows, self.pad_id, self.max_positions)
 
     def _encode(self, tokens: Tokens, side: str) -> Vectors:
-        self.choose_attention(self.backbone)
-        expansion_PL = tokens.types_PL == EXPANSION
-        seen_PL = tokens.mask_PL if self.spec.attend_to_masks else tokens.mask_PL * ~expansion_PL
-        seen = Tokens(tokens.ids_PL, seen_PL, tokens.types_PL.clamp(min=0))
-        hidden_PLD = encode(self.backbone, seen, types=self.types).last_hidden_state
-        values_PLD = self.projection(hidden_PLD).float()
+        values_PLD = self.projection(self.hidden_states(tokens, side)).float()
         if self.spec.similarity == "cosine":
             values_PLD = normalize(values_PLD, dim=-1)
         scored_PL = tokens.mask_PL.bool()
         if side == "doc" and self.spec.skip_punctuation:
             scored_PL = scored_PL & ~torch.isin(tokens.ids_PL, self.get_buffer("skipped"))
         return Vectors(values_PLD, scored_PL)
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        self.choose_attention(self.backbone)
+        expansion_PL = tokens.types_PL == EXPANSION
+        seen_PL = tokens.mask_PL if self.spec.attend_to_masks else tokens.mask_PL * ~expansion_PL
+        seen = Tokens(tokens.ids_PL, seen_PL, tokens.types_PL.clamp(min=0))
+        hidden_PLD: Tensor = encode(self.backbone, seen, types=self.types).last_hidden_state
+        return hidden_PLD
 
     def _compare(self, queries: Any, docs: Any) -> Tensor:
         with torch.autocast(queries.values_NLD.device.type, enabled=False):

@@ -64,13 +64,18 @@ class CrossEncoder(JointRanker):
         return cls._load(spec, folder, fresh_head=False)[0]
 
     def _score_rows(self, tokens: Tokens) -> Tensor:
-        self.choose_attention(self.backbone)
         if self.head is None:
+            self.choose_attention(self.backbone)
             logits_P1: Tensor = encode(self.backbone, tokens, types=self.types).logits
             return logits_P1[:, 0].float()
-        hidden_PLD = encode(self.backbone, tokens, types=self.types).last_hidden_state
+        hidden_PLD = self.hidden_states(tokens, "doc")
         scores_P1: Tensor = self.head(pool(hidden_PLD, tokens.mask_PL, self.spec.pooling))
         return scores_P1[:, 0]
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        self.choose_attention(self.backbone)
+        hidden_PLD: Tensor = encode(self.backbone.base_model, tokens, types=self.types).last_hidden_state
+        return hidden_PLD
 
     def _own_head(self) -> list[nn.Module]:
         """Every module of a classification model that is not its encoder, and the pooler inside the encoder."""

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from stillhouse.rankers import saving
 from stillhouse.rankers.backbones import load_tokenizer, resolve
-from stillhouse.rankers.batching import Tokens
+from stillhouse.rankers.batching import Batch, Tokens
 from stillhouse.rankers.encoder import encode, load_encoder, reads_types
 from stillhouse.rankers.heads import Float32LayerNorm, Float32Linear, Float32Scale, pool
 from stillhouse.rankers.separable import SeparableRanker
@@ -27,6 +27,7 @@ class DualEncoder(SeparableRanker):
 
     key = "dual_encoder"
     spec_class = DualEncoderSpec
+    forward_methods = (*SeparableRanker.forward_methods, "encode_batch")
 
     def __init__(self, spec: DualEncoderSpec, backbone: Any, tokenizer: Any) -> None:
         super().__init__(spec, backbone, tokenizer)
@@ -63,11 +64,32 @@ class DualEncoder(SeparableRanker):
         return {"": "backbone"} if self.spec.tied else {"": "backbone", "doc_encoder": "doc_backbone"}
 
     def _encode(self, tokens: Tokens, side: str) -> Tensor:
-        model = self.backbone if side == "query" or self.spec.tied else self.doc_backbone
-        self.choose_attention(model)
-        hidden_PLD = encode(model, tokens, types=self.types).last_hidden_state
+        hidden_PLD = self.hidden_states(tokens, side)
         reps_PD = self.dropout(self.norm(self.projection(pool(hidden_PLD, tokens.mask_PL, self.spec.pooling))))
         return normalize(reps_PD, dim=-1) if self.spec.similarity == "cosine" else reps_PD
+
+    def encoder_of(self, side: str) -> Any:
+        return self.backbone if side == "query" or self.spec.tied else self.doc_backbone
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        model = self.encoder_of(side)
+        self.choose_attention(model)
+        hidden_PLD: Tensor = encode(model, tokens, types=self.types).last_hidden_state
+        return hidden_PLD
+
+    def encode_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Vectors of a collated batch: queries [Q, D] and documents [Q * K, D] by slot, zeros in padded slots.
+
+        As many forwards as `forward` makes, so the same on every rank.
+        """
+        if batch.queries is None:
+            raise ValueError("this batch has no queries of its own: collate it with this ranker")
+        query_reps = self._encode(batch.queries, "query")
+        slots = torch.cat([piece.slots_P for piece in batch.pieces])
+        vectors = torch.cat([self._encode(piece.tokens, "doc") for piece in batch.pieces])
+        # Dummies share the last row, which is cut: they stay in the graph and get no gradient.
+        rows = vectors.new_zeros(batch.mask_QK.numel() + 1, vectors.shape[1]).index_put((slots,), vectors)
+        return query_reps, rows[:-1]
 
     def _compare(self, queries: Any, docs: Any) -> Tensor:
         with torch.autocast(queries.device.type, enabled=False):

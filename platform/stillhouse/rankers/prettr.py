@@ -57,11 +57,13 @@ class Prettr(JointRanker):
         return cls(spec, load_encoder(spec, folder), load_tokenizer(folder))
 
     def _score_rows(self, tokens: Tokens) -> Tensor:
+        return self._score(self.hidden_states(tokens, "doc"), tokens.mask_PL)
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
         segment_PL = tokens.types_PL
         joint_PLL = (tokens.mask_PL[:, None, :] > 0).expand(-1, tokens.mask_PL.shape[1], -1)
         apart_PLL = joint_PLL & (segment_PL[:, :, None] == segment_PL[:, None, :])
-        hidden_PLD = self._first(self._embed(tokens), apart_PLL)
-        return self._rest(hidden_PLD, joint_PLL, tokens.mask_PL)
+        return self._rest(self._first(self._embed(tokens), apart_PLL), joint_PLL)
 
     def _embed(self, tokens: Tokens) -> Tensor:
         """Input embeddings [P, L, D] at the positions described above."""
@@ -88,8 +90,10 @@ class Prettr(JointRanker):
     def _first(self, hidden_PLD: Tensor, allowed_PLL: Tensor) -> Tensor:
         return self._run(layers_of(self.backbone)[: self.spec.num_separate_layers], hidden_PLD, allowed_PLL)
 
-    def _rest(self, hidden_PLD: Tensor, allowed_PLL: Tensor, mask_PL: Tensor) -> Tensor:
-        hidden_PLD = self._run(layers_of(self.backbone)[self.spec.num_separate_layers :], hidden_PLD, allowed_PLL)
+    def _rest(self, hidden_PLD: Tensor, allowed_PLL: Tensor) -> Tensor:
+        return self._run(layers_of(self.backbone)[self.spec.num_separate_layers :], hidden_PLD, allowed_PLL)
+
+    def _score(self, hidden_PLD: Tensor, mask_PL: Tensor) -> Tensor:
         scores_P1: Tensor = self.head(pool(hidden_PLD, mask_PL, self.spec.pooling))
         return scores_P1[:, 0]
 
@@ -151,7 +155,7 @@ class Prettr(JointRanker):
                 hidden_PLD = torch.cat([query.values_NLD, chosen.values_NLD], dim=1)
                 mask_PL = torch.cat([query.mask_NL, chosen.mask_NL], dim=1)
                 allowed_PLL = mask_PL[:, None, :].expand(-1, mask_PL.shape[1], -1)
-                scores_QK[number, real_K] = self._rest(hidden_PLD, allowed_PLL, mask_PL.long())
+                scores_QK[number, real_K] = self._score(self._rest(hidden_PLD, allowed_PLL), mask_PL.long())
         return scores_QK
 
     def heads(self) -> list[nn.Module]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class SeparableRanker(Ranker):
     """
 
     separable = True
-    forward_methods = ("encode_queries", "encode_docs", "interact")
+    forward_methods: ClassVar[tuple[str, ...]] = ("encode_queries", "encode_docs", "interact")
 
     def __init__(self, spec: Any, backbone: Any, tokenizer: Any) -> None:
         super().__init__(spec, backbone, tokenizer)

@@ -57,7 +57,7 @@ class TransformerKernel(SeparableRanker):
         tokenizer = load_tokenizer(folder)
         if spec.embedding_dim is not None:
             return cls(spec, tokenizer, len(tokenizer), spec.embedding_dim).draw_fresh(seed)
-        table = load_model(AutoModel, folder, read_config(folder))[0].get_input_embeddings().weight
+        table = load_model(AutoModel, folder, read_config(folder), whole=True)[0].get_input_embeddings().weight
         ranker = cls(spec, tokenizer, *table.shape)
         with torch.no_grad():
             ranker.embedding.weight.copy_(table)
@@ -75,6 +75,9 @@ class TransformerKernel(SeparableRanker):
     def fresh_parameters(self) -> set[str]:
         given = {"embedding.weight"} if self.spec.embedding_dim is None else set()
         return super().fresh_parameters() - given
+
+    def kernel_parameters(self) -> set[str]:
+        return {"kernels.weight"}
 
     def make_template(self) -> Template:
         # Words only: special tokens have no place in a bag of matches.

@@ -113,7 +113,16 @@ class AdrMse(_Loss):
     temperature: Positive = 1.0
 
 
-LossSpec = Annotated[
+class Mlm(_Loss):
+    """Auxiliary masked language modelling on the tokens the ranker reads (Menon et al. 2022, App. C.10)."""
+
+    name: Literal["mlm"]
+    weight: Positive = 0.1
+    mask_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tokens to predict: of them 80 % are replaced by [MASK], 10 % by any token, 10 % stay."""
+
+
+_OfScores = (
     Contrastive
     | Ranknet
     | LabelMse
@@ -132,9 +141,12 @@ LossSpec = Annotated[
     | Listmle
     | ApproxNdcg
     | LambdaRank
-    | AdrMse,
-    Field(discriminator="name"),
-]
+    | AdrMse
+)
+LossSpec = Annotated[_OfScores, Field(discriminator="name")]
+"""A loss on scores, labels and teacher scores."""
+ExtraLossSpec = Annotated[_OfScores | Mlm, Field(discriminator="name")]
+"""A loss that can stand beside one on scores."""
 
 LABEL_LOSSES = frozenset({"contrastive", "ranknet", "label_mse", "focal", "listnet", "approx_ndcg", "lambda_rank"})
 WITHOUT_TEACHER = LABEL_LOSSES | {"mlm"}

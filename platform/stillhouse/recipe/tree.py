@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillhouse.recipe.base import Spec
-from stillhouse.recipe.losses import WITHOUT_TEACHER, LossSpec
+from stillhouse.recipe.groups import GroupsSpec
+from stillhouse.recipe.losses import WITHOUT_TEACHER, ExtraLossSpec, LossSpec, Mlm
 from stillhouse.recipe.rankers import (
     CausalLmSpec,
     ColbertSpec,
@@ -43,26 +44,19 @@ class CollectionSpec(Spec):
     max_test_queries: Count | None = None
     seed: Seed | None = None
     """Of the sample; None uses the recipe's, so that another seed also means other queries."""
+    keep_unlabelled: bool = False
+    """Keep train queries without a positive document: distillation needs no labels."""
     packages: tuple[str, ...] = ("stdlib", "numpy", "pandas", "torch", "transformers")
     """Only for stillhouse/pydocs: where the docstrings come from (parsed, never imported)."""
 
 
 class CandidatesSpec(Spec):
     source: str = "bm25"
-    """`bm25`, `scoreddocs`, or the path of a TREC run with `{split}` in it."""
+    """`bm25`, `scoreddocs`, or a TREC run with `{split}` in its path; `RUN or bm25` where not all splits have one."""
     depth: Count = 30
     """Candidates per query."""
     k1: Annotated[float, Field(ge=0)] = 0.9
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
-
-
-class GroupsSpec(Spec):
-    strategy: Literal["random", "top", "teacher_top", "log_random"] = "random"
-    """How negatives are drawn from the candidates."""
-    num_negatives: Count = 7
-    """K = 1 + num_negatives."""
-    depth: Count | None = None
-    """Draw from the first `depth` candidates; None draws from all."""
 
 
 class OptimizerSpec(Spec):
@@ -71,11 +65,18 @@ class OptimizerSpec(Spec):
     """Highest rate of the schedule, for the backbone."""
     head_learning_rate: Rate | None = None
     """Rate of parameters that start fresh; None uses `learning_rate`."""
+    kernel_learning_rate: Rate | None = None
+    """Rate of the kernels' weights of a `tk` ranker; None uses the head's."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Not applied to biases and norms."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "constant", "plateau"] = "linear"
+    """After the warm-up: down to 0 in a line or a cosine, constant, or down by a factor where dev stands still."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the stage's steps."""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """`plateau` multiplies the rate by it."""
+    plateau_patience: Count = 1
+    """`plateau`: after this many dev evaluations in a row that are not the best so far."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -83,8 +84,10 @@ class StageSpec(Spec):
     """One training pass with its own loss, groups and optimiser."""
 
     loss: LossSpec
-    extra_losses: dict[str, LossSpec] = {}
+    extra_losses: dict[str, ExtraLossSpec] = {}
     """Further losses added to `loss`, each with its own weight, logged under its key."""
+    token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the queries' and documents' tokens left out of the input in training (Menon et al. 2022, App. C.10)."""
     groups: GroupsSpec = GroupsSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     epochs: Count = 1
@@ -92,17 +95,20 @@ class StageSpec(Spec):
     """Stop after this many steps; None trains all epochs."""
     queries_per_step: Count = 32
     """Queries in one optimiser step, over all workers."""
-    queries_per_forward: Count = 8
-    """Queries in one forward pass of one worker; changes memory, not the result."""
+    queries_per_forward: Count | Literal["auto"] = 8
+    """Queries in one forward pass of one worker; changes memory, not the result; `auto`: the most that fit."""
     evaluations: Annotated[int, Field(ge=1)] = 4
     """Dev evaluations, evenly spaced over the stage."""
+    early_stopping: Count | None = None
+    """End the stage after this many dev evaluations in a row that are not the best so far; None trains all steps."""
     restore_best: bool = True
     """End with the weights of the best dev evaluation instead of the last."""
 
     def reads_teacher(self) -> bool:
         """Whether a loss or the choice of negatives looks at teacher scores."""
         losses = (self.loss, *self.extra_losses.values())
-        return self.groups.strategy == "teacher_top" or any(loss.name not in WITHOUT_TEACHER for loss in losses)
+        chosen = self.groups.strategy == "teacher_top" or self.groups.false_negative_margin is not None
+        return chosen or any(loss.name not in WITHOUT_TEACHER for loss in losses)
 
 
 class ScoresTeacher(Spec):
@@ -271,6 +277,9 @@ class Recipe(Spec):
         if not self.stages:
             raise ValueError("stages: at least one stage is needed")
         self.teaching()
+        _check_mlm("student", self.student, self.stages)
+        for name, teacher in self.teachers.items():
+            _check_mlm(f"teachers.{name}", teacher, getattr(teacher, "stages", {}))
         for name, stage in self.stages.items():
             depth = stage.groups.depth
             if depth is not None and depth > self.candidates.depth:
@@ -278,3 +287,13 @@ class Recipe(Spec):
                     f"stages.{name}.groups.depth is {depth}, but candidates.depth gives only {self.candidates.depth}"
                 )
         return self
+
+
+def _check_mlm(place: str, ranker: Any, stages: dict[str, StageSpec]) -> None:
+    kinds = ("cross_encoder", "dual_encoder", "colbert", "prettr")
+    for name, stage in stages.items():
+        for key, loss in stage.extra_losses.items():
+            if isinstance(loss, Mlm) and ranker.ranker not in kinds:
+                raise ValueError(
+                    f"stages.{name}.extra_losses.{key}: mlm runs on {', '.join(kinds)}, but {place} is {ranker.ranker}"
+                )

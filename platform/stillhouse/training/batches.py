@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from stillhouse.collection.tokens import TokenIds
 from stillhouse.records import Group
 from stillhouse.training import ranks
+from stillhouse.training.groups import keyed_generator
 
 if TYPE_CHECKING:
     from stillhouse.rankers.base import Ranker
@@ -33,6 +33,34 @@ class MicroBatch:
     query_rows: tuple[int, ...]
 
 
+class Rows(Protocol):
+    """row -> token ids, with all their lengths."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def __getitem__(self, row: int) -> np.ndarray: ...
+
+
+Cut = Callable[[np.ndarray, str, int, int], np.ndarray]
+"""(ids, side, query row, document row; -1 for the query itself) -> the ids that training reads."""
+
+
+def token_dropout(probability: float, caps: Mapping[str, int], key: tuple[object, ...]) -> Cut:
+    """Leaves each token within the cap out with a probability, one token at least stays (Menon et al., App. C.10).
+
+    Keyed by `key` and the rows, so that it depends neither on micro-batches nor on ranks.
+    """
+
+    def cut(ids: np.ndarray, side: str, query_row: int, doc_row: int) -> np.ndarray:
+        read = np.asarray(ids[: caps[side]])
+        draws = keyed_generator("tokens", *key, query_row, doc_row).random(len(read))
+        kept = read[draws >= probability]
+        return kept if len(kept) or not len(read) else read[[int(draws.argmax())]]
+
+    return cut
+
+
 def rank_share(groups: Sequence[Group], queries_per_forward: int) -> list[list[tuple[Group, bool]]]:
     """This rank's groups of a step, in micro-batches; the flag is False for padding.
 
@@ -49,13 +77,20 @@ def make_micro_batch(
     share: Sequence[tuple[Group, bool]],
     width: int,
     ranker: Ranker,
-    query_ids: TokenIds,
-    doc_ids: TokenIds,
+    query_ids: Rows,
+    doc_ids: Rows,
     device: torch.device,
+    cut: Cut | None = None,
 ) -> MicroBatch:
-    """Tokens, teacher scores and labels of some groups, padded to `width` documents."""
+    """Tokens, teacher scores and labels of some groups, padded to `width` documents; `cut` changes the tokens."""
     queries = [query_ids[group.query_row] for group, _ in share]
     docs = [[doc_ids[row] for row in group.doc_rows_K.tolist()] for group, _ in share]
+    if cut is not None:
+        queries = [cut(ids, "query", group.query_row, -1) for ids, (group, _) in zip(queries, share, strict=True)]
+        docs = [
+            [cut(ids, "doc", group.query_row, row) for ids, row in zip(row_ids, group.doc_rows_K.tolist(), strict=True)]
+            for row_ids, (group, _) in zip(docs, share, strict=True)
+        ]
     pieces = max(1, min(len(share), len(share) * width // PAIRS_PER_CHUNK.get(device.type, 256)))
     batch = ranker.collate(queries, docs, num_chunks=pieces, width=width).to(device)
     return MicroBatch(

@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from stillhouse.artifacts import write_json
 from stillhouse.rankers.base import Ranker
+from stillhouse.recipe.tree import StageSpec
 from stillhouse.training import ranks
 
 _MARK = "progress.json"
@@ -36,6 +37,29 @@ class Progress:
     total_step: int = 0
     best_value: float | None = None
     best_step: int = 0
+    since_best: int = 0
+    """Evaluations in a row that were not the best."""
+    since_reduced: int = 0
+    """As `since_best`, but from the last reduction of the learning rate on."""
+    plateau: float = 1.0
+    """Product of the reductions of the learning rate so far."""
+    stopped: bool = False
+    """The stage was ended early."""
+    queries_per_forward: int | None = None
+
+    def record(self, value: float, stage: StageSpec) -> bool:
+        """Count a dev evaluation: what it does to the learning rate and the stage's end; True for the best so far."""
+        if self.best_value is None or value > self.best_value:
+            self.best_value, self.best_step = value, self.step
+            self.since_best = self.since_reduced = 0
+            return True
+        self.since_best += 1
+        self.since_reduced += 1
+        if stage.optimizer.schedule == "plateau" and self.since_reduced >= stage.optimizer.plateau_patience:
+            self.plateau *= stage.optimizer.plateau_factor
+            self.since_reduced = 0
+        self.stopped = stage.early_stopping is not None and self.since_best >= stage.early_stopping
+        return False
 
 
 Weights = dict[str, Any]

@@ -17,33 +17,47 @@ from stillhouse.training.job import TrainingData
 QUERIES_PER_FORWARD = 16
 
 
+Scored = list[tuple[int, list[float]]]
+"""Query rows and the scores of their candidates, in order."""
+
+
 @torch.no_grad()
-def dev_measures(
-    ranker: Ranker, module: nn.Module, data: TrainingData, spec: EvaluationSpec, device: torch.device
-) -> dict[str, float]:
-    """Mean of each measure over the dev queries. All ranks call it together and get the same answer."""
+def dev_scores(
+    ranker: Ranker, module: nn.Module, data: TrainingData, spec: EvaluationSpec, device: torch.device, size: int
+) -> Scored:
+    """This rank's share of the dev queries, `size` in a forward. Ranks exchange nothing but what FSDP2 does."""
     split = data.collection.splits["dev"]
-    depth = min(spec.dev_depth or spec.depth, spec.depth)
+    depth = _depth(spec)
     groups = [_group(row, data.dev_candidates.rows(row)[:depth]) for row in range(len(split.queries))]
     groups = [group for group in groups if len(group.doc_rows_K)]
     was_training = ranker.training
     ranker.eval()
-    scored: list[tuple[int, list[float]]] = []
-    for share in rank_share(groups, QUERIES_PER_FORWARD):
+    scored: Scored = []
+    for share in rank_share(groups, size):
         micro = make_micro_batch(share, depth, ranker, data.dev_query_ids, data.doc_ids, device)
         scores_QK = module(micro.batch).float().cpu()
         for (group, counts), scores_K in zip(share, scores_QK, strict=True):
             if counts:
                 scored.append((group.query_row, scores_K[: len(group.doc_rows_K)].tolist()))
     ranker.train(was_training)
+    return scored
+
+
+def dev_measures(scored: Scored, data: TrainingData, spec: EvaluationSpec) -> dict[str, float]:
+    """Mean of each measure over the dev queries. All ranks call it together and get the same answer."""
+    depth = _depth(spec)
     run: Run = {}
-    ids, doc_ids = split.queries.ids, data.collection.docs.ids
+    ids, doc_ids = data.collection.splits["dev"].queries.ids, data.collection.docs.ids
     for part in ranks.gather_objects(scored):
         for row, scores in part:  # type: ignore[attr-defined]
             docs = data.dev_candidates.rows(row)[:depth].tolist()
             run[ids[row]] = {doc_ids[doc]: score for doc, score in zip(docs, scores, strict=True)}
     values = per_query(run, named_qrels(data.collection, "dev"), list(spec.measures))
     return {name: float(np.mean(list(each.values()))) for name, each in values.items()}
+
+
+def _depth(spec: EvaluationSpec) -> int:
+    return min(spec.dev_depth or spec.depth, spec.depth)
 
 
 def _group(query_row: int, doc_rows_K: np.ndarray) -> Group:

@@ -21,6 +21,8 @@ SATURATED = 0.999
 """A teacher softmax above this at one document teaches little more than a label."""
 MAX_SATURATED_SHARE = 0.5
 MIN_SCORE_VARIANCE = 1e-6
+MAX_DOCUMENTS = 128
+"""Per query; numbers over pairs grow with its square, and a batch of negatives can have thousands."""
 
 
 @torch.no_grad()
@@ -35,7 +37,15 @@ def diagnose(student_QK: Tensor, teacher_QK: Tensor, label_QK: Tensor, mask_QK: 
       above 0 (Menon et al. 2022, Fig. 2).
     - `saturated_teacher`: queries whose teacher softmax exceeds 0.999 at one document, of those with two scored.
     - `score_variance`: of the student's scores across K, per query with two documents.
+
+    Of more than 128 documents of a query the positives count and the first others.
     """
+    if mask_QK.shape[1] > MAX_DOCUMENTS:
+        rank_QK = torch.where(mask_QK, (label_QK <= 0).long(), 2)
+        kept_QK = rank_QK.argsort(dim=-1, stable=True)[:, :MAX_DOCUMENTS]
+        student_QK, teacher_QK, label_QK, mask_QK = (
+            values.gather(1, kept_QK) for values in (student_QK, teacher_QK, label_QK, mask_QK)
+        )
     of_teacher = clean(student_QK, teacher_QK, label_QK, mask_QK, scored=True)
     found = {name: LOSSES[loss](*of_teacher) for name, loss in (("ce", "softmax_ce"), ("kl", "kl"))}
     found |= _teacher(*of_teacher[1:])

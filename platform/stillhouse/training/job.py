@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,10 +15,13 @@ from stillhouse.candidates import Candidates, candidates_for
 from stillhouse.collection import Collection, open_collection
 from stillhouse.collection.tokens import TokenIds, token_ids
 from stillhouse.recipe.base import Spec
+from stillhouse.recipe.identity import settled_stages
 from stillhouse.recipe.rankers import RankerSpec
 from stillhouse.recipe.tree import CandidatesSpec, EvaluationSpec, ScaleSpec, StageSpec
 from stillhouse.training.groups import GroupSampler
+from stillhouse.training.live_teacher import LiveTeacher, open_live_teacher
 from stillhouse.training.teacher import TeacherScores
+from stillhouse.training.triples import Triples, open_triples
 
 if TYPE_CHECKING:
     from stillhouse.rankers.base import Ranker
@@ -45,15 +48,29 @@ class TrainingJob:
     teacher_key: str | None = None
     backbone_digest: str = ""
     candidates_key: str = ""
+    triples: dict[str, str] = field(default_factory=dict)
+    """Digest of each file of triples that a stage names."""
+    teacher_models: list[str] = field(default_factory=list)
+    """Folders of the teacher's rankers, for `unscored: score_on_the_fly`; their scores are named by `teacher_key`."""
+    teacher_dtype: str = "float32"
+    """What the teacher's scores were and are computed in."""
 
     @property
     def key(self) -> str:
         """Equal for trainings that give equal results, wherever their files are."""
         plain = asdict(self)
-        for place in ("collection", "workspace", "teacher_scores"):
+        for place in ("collection", "workspace", "teacher_scores", "triples", "teacher_models", "teacher_dtype"):
             plain.pop(place)
+        plain["stages"] = settled_stages({name: self._by_content(stage) for name, stage in self.stages.items()})
         # The hash sorts mappings by key, and the order of stages counts.
         return stable_hash(plain | {"order": list(self.stages)})
+
+    def _by_content(self, stage: dict[str, Any]) -> dict[str, Any]:
+        """A stage with the digest of its file of triples in the place of the path."""
+        path = stage.get("groups", {}).get("triples")
+        return (
+            stage if path is None else stage | {"groups": stage["groups"] | {"triples": self.triples.get(path, path)}}
+        )
 
     @property
     def ranker_spec(self) -> Any:
@@ -83,10 +100,19 @@ class TrainingData:
     train_query_ids: TokenIds
     dev_query_ids: TokenIds
     teacher: TeacherScores | None
+    triples: Mapping[str, Triples] = field(default_factory=dict)
+    """By the path that a stage names."""
+    live: LiveTeacher | None = None
+    """The teacher itself, where a stage has it score during the training."""
 
     def sampler(self, stage: StageSpec, seed: int) -> GroupSampler:
-        split = self.collection.splits["train"]
-        return GroupSampler(split, self.collection.docs, self.train_candidates, stage.groups, seed, self.teacher)
+        split, docs = self.collection.splits["train"], self.collection.docs
+        triples = None if stage.groups.triples is None else self.triples[stage.groups.triples]
+        return GroupSampler(split, docs, self.train_candidates, stage.groups, seed, self.teacher, triples)
+
+    def live_for(self, stage: StageSpec) -> LiveTeacher | None:
+        """The teacher, if the stage has it score what no store holds."""
+        return self.live if stage.groups.unscored == "score_on_the_fly" else None
 
 
 def load_data(job: TrainingJob, ranker: Ranker) -> TrainingData:
@@ -94,6 +120,12 @@ def load_data(job: TrainingJob, ranker: Ranker) -> TrainingData:
     root = Path(job.workspace)
     collection = _collection(job.collection)
     spec = _spec(CandidatesSpec, job.candidates)
+    groups = [stage.groups for stage in job.stage_specs.values()]
+    files = [each.triples for each in groups if each.triples is not None]
+    live = None
+    if any(each.unscored == "score_on_the_fly" for each in groups):
+        models = tuple(job.teacher_models)
+        live = open_live_teacher(models, job.teacher_dtype, job.collection, job.workspace, ranker.device)
     return TrainingData(
         collection,
         candidates_for(spec, collection, "train", root),
@@ -102,6 +134,8 @@ def load_data(job: TrainingJob, ranker: Ranker) -> TrainingData:
         token_ids(collection.splits["train"].queries, ranker, root),
         token_ids(collection.splits["dev"].queries, ranker, root),
         _teacher(job.teacher_scores) if job.teacher_scores else None,
+        {path: open_triples(path, collection, root, job.triples.get(path)) for path in files},
+        live,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import time
@@ -15,35 +14,32 @@ import torch
 from torch import nn
 
 from stillhouse.errors import TrainingError
-from stillhouse.losses import LOSSES
+from stillhouse.rankers import mlm_head
 from stillhouse.rankers.base import Ranker
-from stillhouse.recipe.losses import LossSpec
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.records import Group
-from stillhouse.training import checkpoints, diagnostics, ranks
-from stillhouse.training.batches import MicroBatch, make_micro_batch, rank_share
+from stillhouse.training import checkpoints, diagnostics, memory, ranks, sharding
+from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
-from stillhouse.training.dev import dev_measures
+from stillhouse.training.curve import CURVE, append_point, trim_curve
+from stillhouse.training.dev import QUERIES_PER_FORWARD, Scored, dev_measures, dev_scores
 from stillhouse.training.groups import epoch_order, keyed_generator
+from stillhouse.training.in_batch import InBatchStep
+from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
+from stillhouse.training.live_teacher import LiveTeacher, complete
 from stillhouse.training.optimizer import make_optimizer, schedule_factor, set_rates
+from stillhouse.training.step import (
+    Inputs,
+    Passes,
+    StepRunner,
+    local_weights,
+    losses_of,
+    make_inputs,
+    mask_losses,
+)
 
-CURVE = "curve.jsonl"
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Interval:
-    """What happened since the last report; sums, divided once when reported."""
-
-    steps: int = 0
-    taught: int = 0
-    """Steps in which at least one query had something to say."""
-    queries: float = 0.0
-    seconds: float = 0.0
-    grad_norm: float = 0.0
-    losses: dict[str, float] = field(default_factory=dict)
-    diagnostics: list[dict[str, tuple[float, float]]] = field(default_factory=list)
 
 
 @dataclass
@@ -61,28 +57,35 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     order: tuple[int, list[int]] | None = None
     """The epoch at hand and its order of queries: a hash and a sort over all of them, so made once."""
+    dev_size: int = QUERIES_PER_FORWARD
 
     def train_stage(self, index: int, name: str, stage: StageSpec) -> dict[str, float]:
         """Train one stage from where it stands; returns the measures of the weights it ends with."""
-        optimizer = make_optimizer(self.ranker, stage.optimizer)
+        optimizer = make_optimizer(self.ranker, stage.optimizer, self._untrained(stage))
         best = self._resume(index, optimizer)
+        self._choose_size(index, name, stage, optimizer)
         steps_per_epoch = -(-len(self.data.train_query_ids) // stage.queries_per_step)
         total = min(stage.epochs * steps_per_epoch, stage.max_steps or 10**12)
         stops = {math.ceil(total * (i + 1) / stage.evaluations) for i in range(stage.evaluations)}
         interval = Interval()
-        while self.progress.step < total:
+        while self.progress.step < total and not self.progress.stopped:
             step = self.progress.step
             groups = self._groups(stage, step, steps_per_epoch)
-            set_rates(optimizer, schedule_factor(stage.optimizer, step, total))
-            self._train_step(stage, groups, optimizer, interval, seed=(index, step))
+            set_rates(optimizer, schedule_factor(stage.optimizer, step, total, self.progress.plateau))
+            self._train_step(name, stage, groups, optimizer, interval, key=(index, step))
             self.progress.step += 1
             self.progress.total_step += 1
             if self.progress.step in stops:
-                best = self._evaluate(name, best, interval, optimizer)
+                best = self._evaluate(name, stage, best, interval, optimizer)
                 interval = Interval()
         if stage.restore_best and best:
             checkpoints.restore_weights(self.ranker, best)
         return {self.job.evaluation["select_by"]: self.progress.best_value or 0.0}
+
+    def _untrained(self, stage: StageSpec) -> set[str]:
+        """Parameters without a gradient in a stage: the masked-language-model head where no loss reads it."""
+        names = {name for name, _ in self.ranker.named_parameters() if name.startswith(f"{mlm_head.HEAD}.")}
+        return set() if mask_losses(stage) else names
 
     def _resume(self, index: int, optimizer: torch.optim.Optimizer) -> Weights:
         """Best weights so far; a checkpoint of this stage is put in place."""
@@ -109,100 +112,185 @@ class Trainer:
 
     def _train_step(
         self,
+        name: str,
         stage: StageSpec,
         groups: Sequence[Group],
         optimizer: torch.optim.Optimizer,
         interval: Interval,
-        seed: tuple[int, int],
+        key: tuple[int, int],
     ) -> None:
         """Forward and backward of all micro-batches, one optimiser step."""
         started = time.perf_counter()
         if not groups:
             return
-        # Dropout depends on the step alone, so that a resumed run repeats it.
-        torch.manual_seed(int(keyed_generator(self.job.seed, *seed, ranks.rank()).integers(2**62)))
-        self.ranker.train()
-        width = stage.groups.num_negatives + 1
-        shares = rank_share(groups, stage.queries_per_forward)
-        ids, docs = self.data.train_query_ids, self.data.doc_ids
-        micros = [make_micro_batch(share, width, self.ranker, ids, docs, self.device) for share in shares]
-        losses = {"loss": stage.loss, **stage.extra_losses}
-        totals = self._total_weights(losses, micros)
-        sums = dict.fromkeys(losses, 0.0)
-        for micro in micros:
-            with self._autocast():
-                student_QK = self.module(micro.batch)
-            objective = torch.where(micro.mask_QK, student_QK, 0.0).sum() * 0.0
-            for name, loss in losses.items():
-                value = _weighted_sum(loss, student_QK, micro)[0]
-                sums[name] += float(value.detach())
-                if totals[name] > 0:
-                    objective = objective + loss.weight * value * (ranks.world_size() / totals[name])
-            if not torch.isfinite(objective):
-                raise TrainingError(self._describe_bad_batch(micro, float(objective)))
-            torch.autograd.backward(objective)
-            interval.diagnostics.append(
-                diagnostics.diagnose(student_QK.detach(), micro.teacher_QK, micro.label_QK, _counted(micro))
-            )
-        norm = nn.utils.clip_grad_norm_(self.ranker.parameters(), stage.optimizer.max_grad_norm)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        rows = self.data.train_query_ids, self.data.doc_ids
+        while (passes := self._attempt(name, stage, groups, rows, key)) is None:
+            self._halve(name, stage)
+        sharding.average_gradients(self.module)
+        clipped = nn.utils.clip_grad_norm_(self.ranker.parameters(), stage.optimizer.max_grad_norm)
+        norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self._count(interval, groups, sums, totals, float(norm), time.perf_counter() - started)
-
-    def _total_weights(self, losses: dict[str, LossSpec], micros: Sequence[MicroBatch]) -> dict[str, float]:
-        """Weight of each loss over all micro-batches and ranks, known before backward."""
-        local = [
-            sum(float(_weighted_sum(loss, torch.zeros_like(micro.teacher_QK), micro)[1]) for micro in micros)
-            for loss in losses.values()
-        ]
-        return dict(zip(losses, ranks.sum_over_ranks(local), strict=True))
-
-    def _count(
-        self,
-        interval: Interval,
-        groups: Sequence[Group],
-        sums: dict[str, float],
-        totals: dict[str, float],
-        norm: float,
-        seconds: float,
-    ) -> None:
-        values = dict(zip(sums, ranks.sum_over_ranks(list(sums.values())), strict=True))
-        interval.steps += 1
-        interval.taught += any(totals.values())
-        interval.queries += len(groups)
-        interval.seconds += seconds
-        interval.grad_norm += norm
-        for name, value in values.items():
-            interval.losses[name] = interval.losses.get(name, 0.0) + (value / totals[name] if totals[name] else 0.0)
+        values = passes.values()
+        interval.diagnostics += passes.diagnostics
+        if stage.groups.false_negative_margin is not None:
+            interval.removed = (interval.removed or 0.0) + passes.removed
+        interval.count(len(groups), values, norm, time.perf_counter() - started)
         if ranks.rank() == 0:
-            point = {"step": self.progress.total_step + 1, "grad_norm": norm, "time": time.time()}
-            point |= {name: value / totals[name] for name, value in values.items() if totals[name]}
-            with (self.checkpoint_folder / CURVE).open("a") as stream:
-                stream.write(json.dumps(point) + "\n")
+            point = {"step": self.progress.total_step + 1, "grad_norm": norm, "time": time.time(), **values}
+            point |= self._settings(optimizer)
+            append_point(self.checkpoint_folder, point)
 
-    def _evaluate(self, name: str, best: Weights, interval: Interval, optimizer: torch.optim.Optimizer) -> Weights:
+    def _settings(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """What a step was made with: the rate of the first group (the backbone's, where it is trained), the size."""
+        return {
+            "learning_rate": float(optimizer.param_groups[0]["lr"]),
+            "queries_per_forward": float(self.progress.queries_per_forward or 1),
+        }
+
+    def _attempt(
+        self, name: str, stage: StageSpec, groups: Sequence[Group], rows: tuple[Rows, Rows], key: tuple[int, int]
+    ) -> Passes | None:
+        """The passes of a step; None, and no gradients, where any rank ran out of memory."""
+        # Dropout depends on the step alone, so that a resumed run repeats it.
+        torch.manual_seed(int(keyed_generator(self.job.seed, *key, ranks.rank()).integers(2**62)))
+        self.ranker.train()
+        losses = losses_of(stage)
+        guard = memory.Guard()
+        inputs: list[Inputs] = []
+        weights = [0.0] * len(losses)
+        wide = None
+        with guard:
+            live = self._live(stage, key)
+            inputs = self._inputs(stage, groups, rows, key, live)
+            if stage.groups.strategy == "in_batch":
+                sampler, seed = self.data.sampler(stage, self.job.seed), (self.job.seed, *key, ranks.rank())
+                wide = InBatchStep(self.ranker, groups, inputs, sampler, live, self._autocast, seed)
+                inputs = wide.inputs
+            weights = local_weights(losses, inputs)
+        *weights, failed = ranks.sum_over_ranks([*weights, float(guard.failed)])
+        if failed:
+            return None
+        totals = dict(zip(losses, weights, strict=True))
+        forward = self.module if wide is None else wide
+        runner = StepRunner(forward, self.ranker, losses, totals, self._autocast, self._describe_bad_batch)
+        passes = None
+        with guard, sharding.local_passes(self.module):
+            passes = runner.run(inputs)
+            if wide is not None:
+                wide.finish()
+        if guard.failed and (sharding.is_sharded(self.ranker) or (wide is not None and ranks.world_size() > 1)):
+            memory.start_again(self.checkpoint_folder, name, stage, self.progress.queries_per_forward or 1)
+        if ranks.on_any(guard.failed):
+            self.ranker.zero_grad(set_to_none=True)
+            return None
+        return passes
+
+    def _live(self, stage: StageSpec, key: tuple[int, int]) -> LiveTeacher | None:
+        """The teacher that scores in this step; the try for memory, before the first step, has no texts to score."""
+        return None if key[1] < 0 else self.data.live_for(stage)
+
+    def _inputs(
+        self,
+        stage: StageSpec,
+        groups: Sequence[Group],
+        rows: tuple[Rows, Rows],
+        key: tuple[int, int],
+        live: LiveTeacher | None,
+    ) -> list[Inputs]:
+        """This rank's micro-batches of a step."""
+        cut = None
+        if stage.token_dropout > 0:
+            caps = {"query": self.ranker.spec.query_max_length, "doc": self.ranker.spec.doc_max_length}
+            cut = token_dropout(stage.token_dropout, caps, (self.job.seed, *key))
+        width = stage.groups.num_negatives + 1
+        inputs = []
+        shares = rank_share(groups, self.progress.queries_per_forward or 1)
+        if live is not None and stage.groups.strategy == "uniform":
+            shares = complete(shares, stage.groups, live)
+        for share in shares:
+            micro = make_micro_batch(share, width, self.ranker, *rows, self.device, cut)
+            removed = sum(group.removed for group, counts in share if counts)
+            inputs.append(make_inputs(micro, stage, self.ranker, (self.job.seed, *key), removed))
+        return inputs
+
+    def _choose_size(self, index: int, name: str, stage: StageSpec, optimizer: torch.optim.Optimizer) -> None:
+        """Set the size of micro-batches: the checkpoint's, the recipe's, or the largest that the longest texts fit."""
+        if self.progress.queries_per_forward is not None:
+            return
+        wanted = stage.queries_per_forward
+        limit = memory.read_limit(self.checkpoint_folder, name)
+        size = memory.largest_try(stage) if wanted == "auto" else wanted
+        size = size if limit is None else min(size, limit)
+        self.progress.queries_per_forward = size
+        if wanted != "auto" or limit is not None:
+            return
+        rows = memory.longest_rows(self.ranker, self.data.train_query_ids, self.data.doc_ids)
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        # The optimiser's two averages come with its first step; their room is not the micro-batches'.
+        kept = [] if optimizer.state else [torch.empty_like(one) for one in trained for _ in range(2)]
+        groups = memory.longest_groups(stage, size)
+        while self._attempt(name, stage, groups, rows, (index, -1)) is None:
+            self._halve(name, stage)
+        del kept
+        self.ranker.zero_grad(set_to_none=True)
+        if ranks.rank() == 0:
+            logger.info("stage %s: queries_per_forward %d fits", name, self.progress.queries_per_forward)
+
+    def _halve(self, name: str, stage: StageSpec) -> None:
+        """Take half the queries in a forward; one is the least."""
+        memory.release()
+        size = self.progress.queries_per_forward or 1
+        if size == 1:
+            raise TrainingError(memory.too_small(name, stage))
+        self.progress.queries_per_forward = size // 2
+        if ranks.rank() == 0:
+            step = self.progress.total_step + 1
+            logger.warning(
+                "stage %s, step %d: out of memory: queries_per_forward %d -> %d", name, step, size, size // 2
+            )
+
+    def _evaluate(
+        self, name: str, stage: StageSpec, best: Weights, interval: Interval, optimizer: torch.optim.Optimizer
+    ) -> Weights:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
         if interval.steps and not interval.taught:
             raise TrainingError(
                 f"stage {name}: no query had anything to learn from; are there teacher scores and labels?"
             )
-        with self._autocast():
-            measures = dev_measures(self.ranker, self.module, self.data, self.job.evaluation_spec, self.device)
+        measures = self._measure(name, stage)
         value = measures[self.job.evaluation["select_by"]]
-        if self.progress.best_value is None or value > self.progress.best_value:
-            self.progress.best_value, self.progress.best_step = value, self.progress.step
+        if self.progress.record(value, stage):
             best = checkpoints.copy_weights(self.ranker)
-        means = _means(interval)
+        means = interval.means()
         if ranks.rank() == 0:
             for alarm in diagnostics.alarms({key.removeprefix("train/"): value for key, value in means.items()}):
                 logger.warning("stage %s, step %d: %s", name, self.progress.total_step, alarm)
+            if self.progress.stopped:
+                logger.info("stage %s ends early at step %d", name, self.progress.total_step)
         metrics = measures | means
+        metrics |= {f"train/{key}": value for key, value in self._settings(optimizer).items()}
         metrics["train/evaluation_seconds"] = time.perf_counter() - started
         checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)
         self.report(metrics, self.progress.total_step)
         return best
+
+    def _measure(self, name: str, stage: StageSpec) -> dict[str, float]:
+        """Measures on dev; half the queries in a forward where a rank runs out of memory."""
+        spec, guard = self.job.evaluation_spec, memory.Guard()
+        while True:
+            scored: Scored = []
+            with guard, self._autocast():
+                scored = dev_scores(self.ranker, self.module, self.data, spec, self.device, self.dev_size)
+            if guard.failed and sharding.is_sharded(self.ranker):
+                memory.start_again(self.checkpoint_folder, name, stage, self.progress.queries_per_forward or 1)
+            if not ranks.on_any(guard.failed):
+                return dev_measures(scored, self.data, spec)
+            memory.release()
+            if self.dev_size == 1:
+                raise TrainingError(memory.too_small(name, stage))
+            self.dev_size //= 2
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.dtype == torch.float32:
@@ -216,45 +304,3 @@ class Trainer:
             f"the loss is {value} at step {self.progress.total_step + 1}, before the optimiser step; queries: {names}; "
             "lower the learning rate or raise the temperature"
         )
-
-
-def trim_curve(path: Path, last_step: int) -> None:
-    """Drop the points of steps that a kill undid."""
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= last_step]
-        path.write_text("".join(f"{line}\n" for line in kept))
-
-
-def _step_of(line: str) -> float:
-    """The step of a curve's line; a line that a full disk or a kill has torn is past every step."""
-    try:
-        return float(json.loads(line)["step"])
-    except ValueError:
-        return math.inf
-
-
-def _counted(micro: MicroBatch) -> torch.Tensor:
-    return micro.mask_QK & (micro.counts_Q > 0).unsqueeze(1)
-
-
-def _weighted_sum(loss: LossSpec, student_QK: torch.Tensor, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of value x weight, and sum of weights, of one micro-batch; padding queries weigh nothing."""
-    parameters = loss.model_dump(exclude={"name", "weight"})
-    value_Q, weight_Q = LOSSES[loss.name](student_QK, micro.teacher_QK, micro.label_QK, micro.mask_QK, **parameters)
-    weight_Q = weight_Q * micro.counts_Q
-    return (value_Q * weight_Q).sum(), weight_Q.sum()
-
-
-def _means(interval: Interval) -> dict[str, float]:
-    """The interval's sums over all ranks, divided once."""
-    merged = diagnostics.merge(interval.diagnostics)
-    flat = [number for pair in merged.values() for number in pair]
-    summed = ranks.sum_over_ranks(flat)
-    pairs = {name: (summed[2 * i], summed[2 * i + 1]) for i, name in enumerate(merged)}
-    means = {f"train/{name}": value for name, value in diagnostics.means(pairs).items()}
-    steps = max(1, interval.steps)
-    means |= {f"train/{name}": value / steps for name, value in interval.losses.items()}
-    means["train/grad_norm"] = interval.grad_norm / steps
-    means["train/queries_per_second"] = interval.queries / max(interval.seconds, 1e-9)
-    means["train/step_seconds"] = interval.seconds / steps
-    return means

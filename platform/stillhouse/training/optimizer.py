@@ -3,42 +3,59 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
+from stillhouse.errors import TrainingError
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import OptimizerSpec
 
 
-def make_optimizer(ranker: Ranker, spec: OptimizerSpec) -> torch.optim.Optimizer:
-    """Adam or AdamW; biases and norms are not decayed, fresh parameters may have a rate of their own."""
-    fresh = ranker.fresh_parameters()
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in ranker.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name in fresh, parameter.ndim >= 2), []).append(parameter)
+def make_optimizer(ranker: Ranker, spec: OptimizerSpec, leave_out: Collection[str] = ()) -> torch.optim.Optimizer:
+    """Adam or AdamW; biases and norms are not decayed, fresh parameters and kernels may have a rate of their own.
+
+    `leave_out`: names of parameters that this stage does not train.
+    """
+    fresh, kernels = ranker.fresh_parameters(), ranker.kernel_parameters()
+    if spec.kernel_learning_rate is not None and not kernels:
+        raise TrainingError(f"optimizer.kernel_learning_rate: {ranker.key} has no kernels; take the key out")
     head_rate = spec.head_learning_rate or spec.learning_rate
+    rates = {"backbone": spec.learning_rate, "fresh": head_rate, "kernel": spec.kernel_learning_rate or head_rate}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in ranker.named_parameters():
+        if parameter.requires_grad and name not in leave_out:
+            part = "kernel" if name in kernels else "fresh" if name in fresh else "backbone"
+            groups.setdefault((part, decays(name, parameter)), []).append(parameter)
     settings = [
         {
             "params": parameters,
-            "lr": head_rate if is_fresh else spec.learning_rate,
-            "base_lr": head_rate if is_fresh else spec.learning_rate,
-            "weight_decay": spec.weight_decay if decays else 0.0,
+            "lr": rates[part],
+            "base_lr": rates[part],
+            "weight_decay": spec.weight_decay if decayed else 0.0,
         }
-        for (is_fresh, decays), parameters in sorted(groups.items())
+        for (part, decayed), parameters in sorted(groups.items())
     ]
     kind: type[torch.optim.Adam] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[spec.name]
     return kind(settings, lr=spec.learning_rate, fused=True)
 
 
-def schedule_factor(spec: OptimizerSpec, step: int, total_steps: int) -> float:
-    """Share of the highest rate at a step (0-based): linear warm-up, then the schedule down to 0 after the last."""
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: to matrices, not to norms, scales and biases (some have a row per head)."""
+    return parameter.ndim >= 2 and not name.endswith("bias")
+
+
+def schedule_factor(spec: OptimizerSpec, step: int, total_steps: int, plateau: float = 1.0) -> float:
+    """Share of the highest rate at a step (0-based): linear warm-up, then the schedule.
+
+    `linear` and `cosine` fall to 0 after the last step; `plateau` is the product of the reductions so far.
+    """
     warmup = round(spec.warmup_fraction * total_steps)
     if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if spec.schedule == "constant":
-        return 1.0
+        return plateau * (step + 1) / (warmup + 1)
+    if spec.schedule in ("constant", "plateau"):
+        return plateau
     progress = (step - warmup) / max(1, total_steps - warmup)
     if spec.schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))

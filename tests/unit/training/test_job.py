@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from stillhouse.recipe import load_recipe, override
+from stillhouse.recipe.identity import LATER
+from stillhouse.recipe.tree import GroupsSpec, OptimizerSpec, StageSpec
+from stillhouse.search.record import trial_key
+from stillhouse.training.curve import trim_curve
 from stillhouse.training.job import TrainingJob
-from stillhouse.training.loop import trim_curve
 
 JOB = TrainingJob(
     ranker={"ranker": "dual_encoder", "backbone": "a"},
@@ -51,3 +55,39 @@ def test_a_curve_is_cut_at_the_last_step_kept_and_at_a_torn_line(tmp_path):
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
     trim_curve(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_keys_that_came_later_count_only_where_they_are_used():
+    recipe = load_recipe("demo")
+    stages = {name: stage.model_dump(mode="json") for name, stage in recipe.stages.items()}
+    # What TrainingJob.key and search.record.trial_key gave before any of the keys in recipe.identity.LATER was there.
+    job = TrainingJob(
+        ranker=recipe.student.model_dump(mode="json"),
+        stages=stages,
+        seed=0,
+        evaluation=recipe.evaluation.model_dump(mode="json"),
+        scale=recipe.scale.model_dump(mode="json"),
+        candidates=recipe.candidates.model_dump(mode="json"),
+        collection="/c",
+        collection_digest="d",
+        workspace="/w",
+    )
+    assert job.key == "c1baa4e7b0027165"
+    assert trial_key(recipe, {}, {}) == "58d90151b77e2faf"
+    changed = override(recipe, {"stages.distill.groups.false_negative_margin": 0.5})
+    assert replace(job, stages={"distill": changed.stages["distill"].model_dump(mode="json")}).key != job.key
+    assert trial_key(changed, {}, {}) != "58d90151b77e2faf"
+
+
+def test_triples_count_by_content_and_not_by_path():
+    def key(path, digest):
+        stage = {"groups": {"strategy": "triples", "triples": path}}
+        return replace(JOB, stages={"c": stage}, triples={path: digest}).key
+
+    assert key("/a/triples.tsv", "x") == key("/b/triples.tsv", "x") != key("/a/triples.tsv", "y")
+
+
+def test_later_keys_stand_at_the_defaults_of_the_recipe():
+    specs = {"stage": StageSpec, "optimizer": OptimizerSpec, "groups": GroupsSpec}
+    for node, later in LATER.items():
+        assert {name: specs[node].model_fields[name].default for name in later} == later

@@ -1,0 +1,82 @@
+"""oom_cases.py FOLDER: trainings on machines that get too small for them; FOLDER/cases.json says which.
+
+Each rank of each case is a process of its own, forked before any has trained, so that the imports are paid once. It
+may map `megabytes` more than it has when step `step` begins; beyond that the kernel refuses, as on a full machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from stillhouse.errors import TrainingError
+from stillhouse.training import loop, ranks, run
+from stillhouse.training.job import TrainingJob
+
+
+def limit_address_space(megabytes: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+class OnSmallMachine(loop.Trainer):
+    """The trainer itself; only the machine of the last rank shrinks, before the attempts of one step."""
+
+    case: dict[str, Any]
+
+    def _attempt(self, *arguments: Any) -> Any:
+        step = arguments[-1][1]
+        if step == self.case["step"] and ranks.rank() == ranks.world_size() - 1 and not self.case.get("small"):
+            limit_address_space(self.case["megabytes"])
+            self.case["small"] = True
+        return super()._attempt(*arguments)
+
+
+def train(case: dict[str, Any], folder: Path, rank: int) -> None:
+    logging.basicConfig(filename=folder / f"log-{rank}.txt", level=logging.INFO, format="%(message)s", force=True)
+    if case["ranks"] > 1:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(case["ranks"]), "MASTER_ADDR": "127.0.0.1"}
+        os.environ["MASTER_PORT"] = str(case["port"])
+        dist.init_process_group("gloo")
+    OnSmallMachine.case = case
+    run.Trainer = OnSmallMachine
+    try:
+        run.run_job(TrainingJob(**case["job"]), folder / "ckpt", lambda metrics, step: None, folder / "out")
+    except TrainingError as error:
+        (folder / f"error-{rank}.txt").write_text(str(error))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    root = Path(sys.argv[1])
+    for name, case in json.loads((root / "cases.json").read_text()).items():
+        folder = root / name
+        folder.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            case["port"] = free.getsockname()[1]
+        children = []
+        for rank in range(case["ranks"]):
+            child = os.fork()
+            if child == 0:
+                train(case, folder, rank)
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            _, status = os.waitpid(child, 0)
+            if status:
+                raise SystemExit(f"{name}: status {status}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""In-batch negatives on two gloo ranks, under DDP and FSDP2, equal those of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from stillhouse.rankers import RANKERS
+from stillhouse.recipe.tree import CandidatesSpec, EvaluationSpec, ScaleSpec, StageSpec
+from stillhouse.training.job import TrainingJob
+from stillhouse.training.run import run_job
+from stillhouse.training.teacher import write_teacher_scores
+
+PLATFORM = Path(__file__).parents[2] / "platform"
+CAPS = {"query_max_length": 8, "doc_max_length": 16}
+STAGES: dict[str, dict[str, Any]] = {
+    "contrastive": {"loss": {"name": "contrastive", "temperature": 0.5}, "groups": {"num_negatives": 0}},
+    "live": {
+        "loss": {"name": "kl", "temperature": 2.0},
+        "extra_losses": {"label": {"name": "contrastive", "weight": 0.3}},
+        "groups": {"num_negatives": 2, "unscored": "score_on_the_fly", "false_negative_margin": 0.2},
+    },
+}
+CASES = [("contrastive", "ddp"), ("contrastive", "fsdp"), ("live", "ddp"), ("live", "fsdp")]
+
+
+@pytest.fixture(scope="module")
+def jobs(toy, toy_candidates, workspace, backbone, tmp_path_factory) -> dict[str, TrainingJob]:
+    folder = tmp_path_factory.mktemp("teacher")
+    teacher = RANKERS["cross_encoder"].from_backbone(str(backbone), seed=4, **CAPS)
+    teacher.head.weight.data *= 5000  # a fresh head gives nearly equal scores
+    teacher.save_pretrained(folder / "model")
+    # Only the candidates have stored scores: what a query meets in a batch is scored there.
+    queries = toy.splits["train"].queries
+    rows = [toy_candidates.rows(query) for query in range(len(queries))]
+    scores = teacher.score(queries.texts(range(len(queries))), [toy.docs.texts(docs) for docs in rows]).numpy()
+    parts = [(np.full(len(docs), q), docs, scores[q, : len(docs)]) for q, docs in enumerate(rows)]
+    write_teacher_scores(folder / "teacher.parquet", parts)
+    return {name: _job(toy, workspace, backbone, folder, stage) for name, stage in STAGES.items()}
+
+
+def _job(toy, workspace, backbone, teacher: Path, stage: dict[str, Any]) -> TrainingJob:
+    # 24 queries in steps of 5: ranks get 3 and 2, and the last step 4 queries.
+    common = {"queries_per_step": 5, "queries_per_forward": 2, "evaluations": 1, "restore_best": False}
+    common["optimizer"] = {"learning_rate": 1e-3}
+    checked = StageSpec.model_validate(common | stage | {"groups": {"strategy": "in_batch"} | stage["groups"]})
+    ranker = {"ranker": "dual_encoder", "backbone": str(backbone), "learn_score_scale": True, "projection_dim": 16}
+    return TrainingJob(
+        ranker=ranker | CAPS,
+        stages={"only": checked.model_dump(mode="json")},
+        seed=0,
+        evaluation=EvaluationSpec(depth=6).model_dump(mode="json"),
+        scale=ScaleSpec(dtype="float32").model_dump(mode="json"),
+        candidates=CandidatesSpec(depth=12).model_dump(mode="json"),
+        collection=str(toy.path),
+        collection_digest=toy.digest,
+        workspace=str(workspace),
+        teacher_scores=str(teacher / "teacher.parquet"),
+        teacher_models=[str(teacher / "model")],
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(jobs, tmp_path_factory) -> tuple[Path, Path]:
+    """Folders of the trainings on one rank (here, as one batch) and on two (in two processes)."""
+    alone, spread = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("spread")
+    for name, job in jobs.items():
+        stage = job.stages["only"] | {"queries_per_forward": 5}
+        run_job(
+            replace(job, stages={"only": stage}),
+            alone / name / "checkpoints",
+            lambda metrics, step: None,
+            alone / name / "out",
+        )
+    for name, sharding in CASES:
+        job = replace(jobs[name], scale={**jobs[name].scale, "num_workers": 2, "sharding": sharding})
+        (spread / f"{name}-{sharding}.json").write_text(json.dumps(asdict(job)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "PYTHONPATH": str(PLATFORM),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(Path(__file__).with_name("train_ranks.py")), str(spread)]
+    ranks = [subprocess.Popen(command, env=settings | {"RANK": str(rank)}) for rank in range(2)]
+    try:
+        for process in ranks:
+            process.wait(timeout=240)
+    finally:
+        for process in ranks:
+            process.kill()
+    assert [process.returncode for process in ranks] == [0, 0]
+    return alone, spread
+
+
+@pytest.mark.parametrize(("name", "sharding"), CASES)
+def test_two_ranks_equal_one(trained, name, sharding):
+    alone, spread = (trained[0] / name / "out", trained[1] / f"{name}-{sharding}" / "out")
+    expected, found = (
+        [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()] for folder in (alone, spread)
+    )
+    assert len(expected) == 5
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.keys() == theirs.keys()
+        for key in mine.keys() - {"time", "queries_per_forward"}:
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-3), key
+    start, weights = load_file(alone / "model.safetensors"), load_file(spread / "model.safetensors")
+    gaps = [float((weights[key] - value).abs().mean()) for key, value in start.items()]
+    # Five steps of at most 1e-3 each: a wrong gradient moves weights by parts of that, rounding by far less.
+    assert max(gaps) < 2e-5
