@@ -71,7 +71,10 @@ def _losses() -> dict[str, str]:
     """What each loss is and where it is printed."""
     from stillhouse.losses import LOSSES
 
-    return {name: f"{loss.description} ({loss.paper})" for name, loss in LOSSES.items()}
+    return {
+        **{name: f"{loss.description} ({loss.paper})" for name, loss in LOSSES.items()},
+        "mlm": "masked-language-model loss beside another one (Devlin et al. 2019; Menon et al. 2022, App. C.10)",
+    }
 
 
 def _choices(union: object, key: str) -> Iterator[tuple[str, str]]:

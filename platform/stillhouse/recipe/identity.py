@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 LATER: dict[str, dict[str, Any]] = {
+    "collection": {"seed": None, "keep_unlabelled": False},
+    "teacher": {"seed": None},
     "stage": {"token_dropout": 0.0, "early_stopping": None},
     "optimizer": {"kernel_learning_rate": None, "plateau_factor": 0.5, "plateau_patience": 1},
     "groups": {
@@ -14,7 +16,10 @@ LATER: dict[str, dict[str, Any]] = {
         "false_negative_margin_kind": "absolute",
     },
 }
-"""Node of the tree (`stage`: each of `stages`) -> keys added after results were first kept, with their defaults."""
+"""Node of the tree -> keys added after results were first kept, with their defaults.
+
+`stage` and `teacher`: each of `stages` and `teachers`.
+"""
 
 
 def settled(tree: Any) -> Any:
@@ -26,17 +31,19 @@ def settled(tree: Any) -> Any:
         return [settled(value) for value in tree]
     if not isinstance(tree, dict):
         return tree
-    return {
-        name: settled(settled_stages(value) if name == "stages" else _without(name, value))
-        for name, value in tree.items()
-    }
+    return {name: settled(_without_of_each(name, value)) for name, value in tree.items()}
 
 
 def settled_stages(stages: Any) -> Any:
     """The same for the value of `stages`."""
-    if not isinstance(stages, dict):
-        return stages
-    return {name: settled(_without("stage", stage)) for name, stage in stages.items()}
+    return settled(_without_of_each("stages", stages))
+
+
+def _without_of_each(name: str, value: Any) -> Any:
+    one = {"stages": "stage", "teachers": "teacher"}.get(name)
+    if one is None or not isinstance(value, dict):
+        return _without(name, value)
+    return {key: _without(one, inner) for key, inner in value.items()}
 
 
 def _without(node: str, value: Any) -> Any:
