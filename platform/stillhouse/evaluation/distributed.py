@@ -33,8 +33,8 @@ class ChunkScorer:
         if torch.cuda.is_available():
             self.ranker.to("cuda")
         collection = open_collection(Path(collection_path))
-        self.query_ids = token_ids(collection.splits[split_name].queries, self.ranker, Path(root))
-        self.doc_ids = token_ids(collection.docs, self.ranker, Path(root))
+        self.query_ids = token_ids(collection.splits[split_name].queries, self.ranker.reader("query"), Path(root))
+        self.doc_ids = token_ids(collection.docs, self.ranker.reader("doc"), Path(root))
 
     def separable(self) -> bool:
         """Whether the chunks may be those of a separable ranker."""

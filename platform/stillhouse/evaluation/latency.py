@@ -32,7 +32,7 @@ def latency(ranker: Ranker, query: str, docs: Sequence[str], repeats: int = 20, 
     """Time one query against its documents (Hofstaetter et al., Table 1: median, documents cached where possible)."""
     import torch
 
-    queries, documents = ranker.tokenise([query]), [ranker.tokenise(list(docs))]
+    queries, documents = ranker.reader("query").tokenise([query]), [ranker.reader("doc").tokenise(list(docs))]
     median, p95 = _time(lambda: ranker.score_tokens(queries, documents), repeats, warmup)
     cached_median, cached_p95 = None, None
     if ranker.separable:

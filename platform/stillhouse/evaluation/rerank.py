@@ -48,7 +48,8 @@ def rerank(
     from stillhouse.collection import token_ids
 
     queries = collection.splits[split_name].queries
-    query_ids, doc_ids = token_ids(queries, ranker, root), token_ids(collection.docs, ranker, root)
+    query_ids = token_ids(queries, ranker.reader("query"), root)
+    doc_ids = token_ids(collection.docs, ranker.reader("doc"), root)
     rows = list(range(len(queries)) if query_rows is None else query_rows)
     run: Run = {}
     texts = truncated = done = 0

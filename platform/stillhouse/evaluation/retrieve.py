@@ -39,7 +39,7 @@ def retrieve(
     if not isinstance(ranker, SeparableRanker):
         raise RecipeError(f"full retrieval needs a separable ranker, {ranker.key} reads query and document together")
     queries, docs = collection.splits[split_name].queries, collection.docs
-    query_ids, doc_ids = token_ids(queries, ranker, root), token_ids(docs, ranker, root)
+    query_ids, doc_ids = token_ids(queries, ranker.reader("query"), root), token_ids(docs, ranker.reader("doc"), root)
     depth = min(depth, len(docs))
     best: tuple[Tensor, Tensor] | None = None
     with ranker.inference():

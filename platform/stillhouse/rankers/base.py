@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from stillhouse.rankers.batching import Batch, Ids, Tokens
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
 from stillhouse.recipe.base import Spec
+
+if TYPE_CHECKING:
+    from stillhouse.collection.tokens import Tokeniser
 
 TOKEN_BUDGET = {"cpu": 2_048}
 
@@ -187,9 +190,11 @@ class Ranker(nn.Module, ABC):
     def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
         """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""
         check_aligned(queries, docs)
-        distinct = list(dict.fromkeys([*queries, *(text for row in docs for text in row)]))
-        ids = dict(zip(distinct, self.tokenise(distinct), strict=True))
-        scores_QK = self.score_tokens([ids[text] for text in queries], [[ids[text] for text in row] for row in docs])
+        query_ids = _ids_by_text(self.reader("query"), queries)
+        doc_ids = _ids_by_text(self.reader("doc"), [text for row in docs for text in row])
+        scores_QK = self.score_tokens(
+            [query_ids[one] for one in queries], [[doc_ids[one] for one in row] for row in docs]
+        )
         if self.truncation.share > 0.01:
             cut = self.truncation
             logger.warning("%d of %d texts were cut at their cap (%.1f %%)", cut.truncated, cut.texts, 100 * cut.share)
@@ -252,6 +257,10 @@ class Ranker(nn.Module, ABC):
         encodings = backend.encode_batch_fast([_utf8(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def reader(self, side: str) -> Tokeniser:
+        """What tokenises the texts of a side (query or doc) for `score_tokens`: the ranker itself, or its prompt."""
+        return self
+
     @property
     def tokenizer_digest(self) -> str:
         """SHA-256 of what decides the ids of a text."""
@@ -302,6 +311,11 @@ class Ranker(nn.Module, ABC):
             wanted = "eager" if self.device.type == "cpu" else "sdpa"
         if backbone.config._attn_implementation != wanted:
             backbone.set_attn_implementation(wanted)
+
+
+def _ids_by_text(reader: Tokeniser, texts: Sequence[str]) -> dict[str, list[int]]:
+    distinct = list(dict.fromkeys(texts))
+    return dict(zip(distinct, reader.tokenise(distinct), strict=True))
 
 
 def _utf8(text: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +15,25 @@ from stillhouse.rankers.backbones import load_model, load_tokenizer, read_config
 from stillhouse.rankers.batching import Template, Tokens, template_of
 from stillhouse.rankers.heads import Float32Linear
 from stillhouse.rankers.joint import JointRanker
+from stillhouse.rankers.prompt import SlotReader, parse_prompt
+from stillhouse.rankers.skeleton import stored_tensor
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.rankers import CausalLmSpec, RecurrentSpec
 
+if TYPE_CHECKING:
+    from stillhouse.collection.tokens import Tokeniser
+
+_SCORE = "score.weight"
+"""The head of a causal model for sequence classification."""
+_SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")
+"""Gemma 2 and 3, RecurrentGemma: logit -> cap tanh(logit / cap)."""
+
 
 class LanguageModelRanker(JointRanker):
-    """s = w . h_last, or logit(yes) - logit(no) at the last token of the prompt.
+    """s = w . h_last, or logit(yes) - logit(no), or logit(yes), at the last token of the prompt.
 
     Rows are padded on the right and the last real token is read, so that padding, batch and position change nothing.
-    The parts of the template are tokenised apart from the texts: a text is cut at its own cap, the prompt never.
+    A text is cut at its own cap, the prompt never; `prompt.py` says which of the prompt is tokenised with a text.
     """
 
     def __init__(self, spec: Any, backbone: Any, tokenizer: Any) -> None:
@@ -33,12 +42,22 @@ class LanguageModelRanker(JointRanker):
         if spec.head == "linear":
             self.head = Float32Linear(backbone.config.hidden_size, 1, bias=False)
         else:
-            ids = [_token_id(tokenizer, token, spec.backbone) for token in (spec.yes_token, spec.no_token)]
+            answers = [token for token in (spec.yes_token, spec.no_token) if token is not None]
+            ids = [_token_id(tokenizer, token, spec.backbone) for token in answers]
             self.register_buffer("answers", torch.tensor(ids), persistent=False)
 
     @classmethod
     def _fresh_from(cls, spec: Any, seed: int) -> Self:
-        return cls._opened(spec, resolve(spec.backbone)).draw_fresh(seed)
+        folder = resolve(spec.backbone)
+        ranker = cls._opened(spec, folder).draw_fresh(seed)
+        if ranker.head is not None and (weight := stored_tensor(folder, _SCORE)) is not None:
+            if weight.shape != ranker.head.weight.shape:
+                raise BackboneError(
+                    f"{spec.backbone}: {_SCORE} is {tuple(weight.shape)}, but a ranker's head gives 1 number"
+                )
+            ranker.head.weight.data = weight.float()
+            ranker._fresh -= {"head.weight"}
+        return ranker
 
     @classmethod
     def _opened(cls, spec: Any, folder: Path) -> Self:
@@ -48,19 +67,31 @@ class LanguageModelRanker(JointRanker):
 
     def make_template(self) -> Template:
         """The prompt's own tokens; the query is text 0 and the document text 1 wherever the prompt puts them."""
-        before, first, between, _, after = re.split(r"\{(query|document)\}", self.spec.template)
-        self.document_first = first == "document"
+        self.prompt = parse_prompt(self.spec.template, self.spec.joined)
         bos, eos = template_of(self.tokenizer, num_texts=1).specials[0], self.tokenizer.eos_token_id
-        parts = [list(ids) for ids in self.tokenise([before, between, after])]
+        parts = self.tokenise(self.prompt.literals)
         ending = [eos] if self.spec.append_eos and eos is not None else []
         if not (parts[2] or ending):
             raise BackboneError("template ends with a text and append_eos is off: there is no last token to read")
         specials = ((*bos, *parts[0]), tuple(parts[1]), (*parts[2], *ending))
+        self.breaks = {side: self.tokenise([self.prompt.slot(side).after])[0] for side in ("query", "doc")}
         return Template(specials, tuple((0,) * len(part) for part in specials), (0, 0))
 
+    def reader(self, side: str) -> Tokeniser:
+        if self.spec.joined == "none":
+            return self
+        return SlotReader(self.prompt.slot(side), self.tokenise, self.tokenizer_digest)
+
     def row(self, query: Any, doc: Any) -> Any:
-        query, doc = query[: self.spec.query_max_length], doc[: self.spec.doc_max_length]
-        return self.template.fill(doc, query) if self.document_first else self.template.fill(query, doc)
+        query = self._cut("query", query, self.spec.query_max_length)
+        doc = self._cut("doc", doc, self.spec.doc_max_length)
+        return self.template.fill(doc, query) if self.prompt.document_first else self.template.fill(query, doc)
+
+    def _cut(self, side: str, ids: Any, cap: int) -> Any:
+        """The first `cap` ids; the line breaks after a text belong to the prompt and stay."""
+        if len(ids) <= cap or not self.breaks[side]:
+            return ids[:cap]
+        return [*list(ids[:cap]), *self.breaks[side]]
 
     def _score_rows(self, tokens: Tokens) -> Tensor:
         if hasattr(self.spec, "attention"):
@@ -72,10 +103,25 @@ class LanguageModelRanker(JointRanker):
         if self.head is not None:
             scores_P1: Tensor = self.head(last_PD)
             return scores_P1[:, 0]
-        answer_2D = self.backbone.get_output_embeddings().weight[self.get_buffer("answers")].float()
         with torch.autocast(last_PD.device.type, enabled=False):
-            scores_P: Tensor = last_PD.float() @ (answer_2D[0] - answer_2D[1])
-        return scores_P
+            return self._answer(last_PD.float())
+
+    def _answer(self, last_PD: Tensor) -> Tensor:
+        """logit(yes) - logit(no), or logit(yes) where there is no other answer, as the model's own head gives them."""
+        output, config = self.backbone.get_output_embeddings(), self.backbone.config
+        answers = self.get_buffer("answers")
+        answer_AD = output.weight[answers].float()
+        cap = next((getattr(config, name) for name in _SOFT_CAPS if getattr(config, name, None)), None)
+        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        if cap is None and len(answers) == 2 and scale == 1 and getattr(output, "bias", None) is None:
+            scores_P: Tensor = last_PD @ (answer_AD[0] - answer_AD[1])
+            return scores_P
+        logits_PA = scale * last_PD @ answer_AD.T
+        if getattr(output, "bias", None) is not None:
+            logits_PA = logits_PA + scale * output.bias[answers].float()
+        if cap is not None:
+            logits_PA = cap * torch.tanh(logits_PA / cap)
+        return logits_PA[:, 0] - logits_PA[:, 1] if len(answers) == 2 else logits_PA[:, 0]
 
     def heads(self) -> list[nn.Module]:
         return [] if self.head is None else [self.head]

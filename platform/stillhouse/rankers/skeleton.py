@@ -141,6 +141,16 @@ def _places(model: nn.Module, names: set[str]) -> Iterator[tuple[Any, str]]:
         yield model.get_submodule(parent), leaf
 
 
+def stored_tensor(folder: Path, name: str) -> Tensor | None:
+    """One weight of a Hugging Face checkpoint by its name there; None where it has none of that name."""
+    stored = _read_names(folder).get(name)
+    if stored is None:
+        return None
+    with safe_open(stored.file, "pt") as opened:
+        tensor: Tensor = opened.get_tensor(name)
+        return tensor
+
+
 def _read_names(folder: Path) -> dict[str, Stored]:
     """Every tensor of a Hugging Face checkpoint: one file, or shards with an index. No weight is read."""
     index = folder / "model.safetensors.index.json"

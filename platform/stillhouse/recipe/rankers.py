@@ -123,13 +123,19 @@ class TkSpec(_Ranker):
 
 class _LanguageModel(_Layered):
     head: Literal["linear", "yes_no"] = "linear"
-    """`linear`: a fresh layer on the last token; `yes_no`: logit(yes_token) - logit(no_token)."""
+    """`linear`: the layer on the last token of a checkpoint for sequence classification, else a fresh one; `yes_no`:
+    logit(yes_token) - logit(no_token)."""
     template: str = "Document: {document}\n\nQuery: {query}"
     """The prompt; its own tokens are never cut."""
+    # Left out of dumps where it is not used: keys of models made without it stay as they are.
+    joined: Annotated[Literal["none", "left", "both"], Field(exclude_if=lambda value: value == "none")] = "none"
+    """What of the prompt a text is tokenised with: nothing; the end of the line before it; also the line break after
+    it, as if the prompt were one string. Presets set it as their model card tokenises."""
     append_eos: bool = True
     """End the prompt with the end-of-text token, whose state the head reads."""
     yes_token: str = "yes"  # noqa: S105
-    no_token: str = "no"  # noqa: S105
+    no_token: str | None = "no"  # noqa: S105
+    """None: the score is logit(yes_token) alone."""
 
     @field_validator("template")
     @classmethod

@@ -93,8 +93,10 @@ class ShardScorer:
         collection = open_collection(Path(collection_path))
         root = Path(collection_path).parent.parent
         queries, docs = collection.splits[split_name].queries, collection.docs
-        self.queries = Side(queries, token_ids(queries, self.ranker, root), self.ranker.spec.query_max_length)
-        self.docs = Side(docs, token_ids(docs, self.ranker, root), self.ranker.spec.doc_max_length)
+        self.queries = Side(
+            queries, token_ids(queries, self.ranker.reader("query"), root), self.ranker.spec.query_max_length
+        )
+        self.docs = Side(docs, token_ids(docs, self.ranker.reader("doc"), root), self.ranker.spec.doc_max_length)
 
     def __call__(self, row: dict[str, Any]) -> Outcome:
         """Score one shard (a `plan.Shard` as plain values) and write its file."""

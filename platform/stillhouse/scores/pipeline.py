@@ -131,8 +131,8 @@ def _prepare(
             "open the store with identity_of that ranker"
         )
     root = collection.path.parent.parent
-    token_ids(collection.docs, ranker, root)
-    token_ids(collection.splits[split_name].queries, ranker, root)
+    token_ids(collection.docs, ranker.reader("doc"), root)
+    token_ids(collection.splits[split_name].queries, ranker.reader("query"), root)
     return ranker
 
 

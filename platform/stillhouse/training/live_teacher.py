@@ -130,5 +130,6 @@ def open_live_teacher(
     members = []
     for model in models:
         ranker = load_ranker(model).for_scoring(getattr(torch, dtype)).to(device)
-        members.append(Member(ranker, token_ids(queries, ranker, root), token_ids(docs, ranker, root)))
+        ids = token_ids(queries, ranker.reader("query"), root), token_ids(docs, ranker.reader("doc"), root)
+        members.append(Member(ranker, *ids))
     return LiveTeacher(members, collection)
