@@ -91,7 +91,7 @@ class TrainingData:
 
 
 # Keys that came after the first keys of trainings were made: at these values they are left out of the hash.
-_LATER = {"token_dropout": 0.0, "early_stopping": None}
+_LATER = {"token_dropout": 0.0, "early_stopping": None, "query_prefix": None}
 _LATER_OF_OPTIMIZER = {"kernel_learning_rate": None, "plateau_factor": 0.5, "plateau_patience": 1}
 
 
