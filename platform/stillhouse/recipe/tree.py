@@ -88,6 +88,8 @@ class StageSpec(Spec):
     """Further losses added to `loss`, each with its own weight, logged under its key."""
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the queries' and documents' tokens left out of the input in training (Menon et al. 2022, App. C.10)."""
+    query_prefix: str | None = None
+    """Train on the queries whose id starts so: data of its own for a stage; None takes all train queries."""
     groups: GroupsSpec = GroupsSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     epochs: Count = 1
