@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install demo test lint check docs clean clean-runs
+.PHONY: help install demo reproduce test lint check docs clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,9 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 
 demo: install ## distil a ranker on real text and print the table; a second time it resumes
 	$(BIN)/stillhouse run jobs/recipes/demo.yaml
+
+reproduce: install ## run the papers' experiments at mini size, about an hour; a second time it resumes
+	$(BIN)/stillhouse reproduce
 
 test: install ## run the tests
 	$(BIN)/python -m pytest

@@ -15,6 +15,10 @@ class CollectionError(StillhouseError):
     """A collection, run file or qrels file that cannot be used as it is."""
 
 
+class FormatError(StillhouseError):
+    """A public file that is not what its format promises."""
+
+
 class BackboneError(StillhouseError):
     """Weights that are missing, or are not the ones expected."""
 

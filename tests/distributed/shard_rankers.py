@@ -1,5 +1,7 @@
 """One of two ranks: python shard_rankers.py FOLDER. Each ranker under FSDP2 against the same ranker whole; prints JSON.
 
+Gradient checkpointing is on in the sharded one only.
+
 Rank 0 trains on a query with three documents, rank 1 on a query with one: in two pieces each, so that one is a dummy.
 """
 
@@ -16,7 +18,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from stillhouse.rankers import RANKERS, Ranker
-from stillhouse.training.sharding import shard, unsharded_state
+from stillhouse.training.sharding import build, shard, unsharded_state
 
 CAPS = {"query_max_length": 10, "doc_max_length": 40}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -27,8 +29,16 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "colbert": ("colbert", "bert", {"projection_dim": 16}),
     "prettr": ("prettr", "bert", {"num_separate_layers": 1}),
     "tk": ("tk", "bert", {}),
-    "causal_lm": ("causal_lm", "qwen2", {"head": "yes_no", "gradient_checkpointing": True}),
+    "causal_lm": ("causal_lm", "qwen2", {"head": "yes_no"}),
     "recurrent": ("recurrent", "mamba", {}),
+    "lora": ("causal_lm", "qwen2", {"lora": {"rank": 4}}),
+    "lora_untied": ("dual_encoder", "bert", {"tied": False, "lora": {"rank": 3, "target": ["query", "value"]}}),
+    "lora_recurrent": ("recurrent", "mamba", {"lora": {"rank": 4}, "gradient_checkpointing": True}),
+}
+CASES |= {
+    f"{name}_checkpointed": (key, kind, options | {"gradient_checkpointing": True})
+    for name, (key, kind, options) in CASES.items()
+    if name in (*RANKERS, "lora")
 }
 QUERIES = ["river stone", "silver forest bridge"]
 DOCS = [["river garden", "x", "needle " * 30], ["silver forest"]]
@@ -42,12 +52,21 @@ def loss_of(ranker: torch.nn.Module, tokens: Any, rows: slice) -> torch.Tensor:
     return (torch.where(batch.mask_QK, scores_QK, 0.0).tanh() * WEIGHTS[rows]).sum()
 
 
+def move_adapters(ranker: Ranker) -> None:
+    """As a training would leave them: while B is zero, A has no gradient."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in sorted(ranker.named_parameters()):
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+
 def compare(whole: Ranker, sharded: Ranker) -> dict[str, float]:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     tokens = whole.tokenise(QUERIES), [whole.tokenise(row) for row in DOCS]
     expected = loss_of(whole, tokens, slice(0, 2))
     expected.backward()
-    module = shard(sharded, "fsdp")
+    module = shard(sharded, "fsdp", torch.device("cpu"))
     assert any(isinstance(parameter, DTensor) for parameter in sharded.parameters())
     loss = loss_of(module, tokens, slice(rank, rank + 1))
     # Gradients are averaged over ranks; the loss is a sum over queries.
@@ -81,7 +100,11 @@ def main() -> None:
     found = {}
     for name, (key, kind, options) in CASES.items():
         folder = str(Path(sys.argv[1]) / kind)
-        whole, sharded = (RANKERS[key].from_backbone(folder, **(CAPS | options)) for _ in range(2))
+        whole = RANKERS[key].from_backbone(folder, **(CAPS | options | {"gradient_checkpointing": False}))
+        spec = RANKERS[key].spec_class.model_validate({"ranker": key, "backbone": folder} | CAPS | options)
+        sharded = build(spec, 0, "fsdp", torch.device("cpu"))
+        for one in (whole, sharded):
+            move_adapters(one)
         found[name] = compare(whole.train(), sharded.train())
     if dist.get_rank() == 0:
         print(json.dumps(found))

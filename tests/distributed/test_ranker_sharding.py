@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from stillhouse.rankers import RANKERS
 from tests.contracts.tiny_models import write_model
+from tests.distributed.launch import run_ranks
 from tests.distributed.shard_rankers import CASES
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +17,15 @@ def differences(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     root = tmp_path_factory.mktemp("models")
     for kind in {kind for _, kind, _ in CASES.values()}:
         write_model(root / kind, kind)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, str(Path(__file__).with_name("shard_rankers.py")), str(root)]
-    ranks = [
-        subprocess.Popen(command, env=settings | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [0, 0]
+    outputs = run_ranks("shard_rankers.py", root)
     found: dict[str, dict[str, float]] = json.loads(outputs[0].strip().splitlines()[-1])
     return found
 
 
 def test_every_architecture_is_here() -> None:
     assert {key for key, _, _ in CASES.values()} == set(RANKERS)
+    checkpointed = {key for key, _, options in CASES.values() if options.get("gradient_checkpointing")}
+    assert checkpointed == set(RANKERS)
 
 
 @pytest.mark.parametrize("name", list(CASES))

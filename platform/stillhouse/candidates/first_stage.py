@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.candidates import bm25, scored
 from stillhouse.candidates.ranking import Candidates, to_table
-from stillhouse.candidates.run_file import read_run, run_path
+from stillhouse.candidates.run_file import read_run, run_path, source_of
 from stillhouse.collection import scoreddocs
 from stillhouse.collection.texts import Collection
 from stillhouse.recipe.tree import CandidatesSpec
@@ -30,6 +30,7 @@ def candidates_for(spec: CandidatesSpec, collection: Collection, split_name: str
     The key names texts and source, not the collection: another sample of the training queries leaves test as it is.
     Queries without candidates stay, with no rows, and are counted in `facts`.
     """
+    spec = spec.model_copy(update={"source": source_of(spec.source, split_name)})
     key = stable_hash(_identity(spec, collection, split_name))
     folder = Path(root).absolute() / "candidates" / key
 

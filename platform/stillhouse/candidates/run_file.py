@@ -10,16 +10,40 @@ from stillhouse.collection.text_files import read_lines
 from stillhouse.errors import CollectionError
 from stillhouse.records import ScoredDoc
 
+OR = " or "
+BUILT_IN = ("bm25", "scoreddocs")
+
+
+def source_of(source: str, split_name: str) -> str:
+    """What serves a split: of sources joined by ` or ` the first that is built in or has a file for the split.
+
+    Public training lists are runs of the train split alone: `imported/candidates.{split}.trec.gz or bm25`. Raises
+    CollectionError for a run that has no file for any split.
+    """
+    if _path(source, split_name).is_file():
+        return source
+    choices = [choice.strip() for choice in source.split(OR)]
+    for choice in choices[:-1]:
+        if choice in BUILT_IN or _path(choice, split_name).is_file():
+            return choice
+        if not any(_path(choice, name).is_file() for name in ("train", "dev", "test")):
+            raise CollectionError(f"candidates.source {source}: {choice} is no file for train, dev or test")
+    return choices[-1]
+
 
 def run_path(source: str, split_name: str) -> Path:
     """The file a recipe's `candidates.source` names for a split: `{split}` is replaced."""
-    path = Path(source.replace("{split}", split_name)).expanduser()
+    path = _path(source, split_name)
     if not path.is_file():
         raise CollectionError(
             f"candidates.source {source}: {path} is no file; expected bm25, scoreddocs, or a TREC run, "
             "with {split} in its path where each split has its own"
         )
     return path
+
+
+def _path(source: str, split_name: str) -> Path:
+    return Path(source.replace("{split}", split_name)).expanduser()
 
 
 def read_run(path: Path) -> Iterator[tuple[str, ScoredDoc]]:

@@ -11,11 +11,14 @@ import typer
 from stillhouse.cli import (
     doctor,
     evaluate,
+    export,
+    import_,
     job,
     listing,
     new,
     plan,
     report,
+    reproduce,
     rerank,
     run,
     score,
@@ -60,9 +63,12 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("rerank")(rerank.rerank)
+app.command("export")(export.export)
+app.command("import")(import_.import_)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
+app.command("reproduce")(reproduce.reproduce)
 app.command("ui")(ui.ui)
 app.command("list")(listing.listing)
 app.command("doctor")(doctor.doctor)

@@ -53,7 +53,9 @@ def _rows(kind: Kind) -> Iterator[tuple[str, str]]:
         from stillhouse.recipe import losses, rankers
 
         union, key = (rankers.RankerSpec, "ranker") if kind is Kind.rankers else (losses.ExtraLossSpec, "name")
-        yield from _choices(union, key)
+        said = _losses() if kind is Kind.losses else {}
+        for name, parameters in _choices(union, key):
+            yield name, "; ".join(filter(None, (said.get(name), parameters)))
 
 
 def _files(folder: str) -> Iterator[tuple[str, str]]:
@@ -63,6 +65,13 @@ def _files(folder: str) -> Iterator[tuple[str, str]]:
     for path in shipped_files(folder):
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         yield path.stem, first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _losses() -> dict[str, str]:
+    """What each loss is and where it is printed."""
+    from stillhouse.losses import LOSSES
+
+    return {name: f"{loss.description} ({loss.paper})" for name, loss in LOSSES.items()}
 
 
 def _choices(union: object, key: str) -> Iterator[tuple[str, str]]:

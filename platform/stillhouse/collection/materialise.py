@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from stillhouse.artifacts import cached_folder, stable_hash, text_hash
-from stillhouse.collection import pydocs
+from stillhouse.collection import local_data, pydocs
 from stillhouse.collection.folder import FolderSource, is_collection
 from stillhouse.collection.ir_source import IrDatasetsSource
 from stillhouse.collection.source import Source
@@ -57,19 +57,35 @@ def materialise(spec: CollectionSpec, seed: int, root: Path) -> Collection:
 
 
 def open_source(ref: str, split: str, packages: Sequence[str], root: Path) -> Source:
-    """What a recipe's reference means: pydocs, a folder, `folder/<split>`, or an ir_datasets id."""
+    """What a recipe's reference means: pydocs, a test collection, a folder, `folder/<split>`, or an ir_datasets id."""
     if ref == pydocs.NAME or ref.startswith(f"{pydocs.NAME}/"):
         name = ref[len(pydocs.NAME) + 1 :] or split
         if name not in pydocs.SPLITS:
             raise CollectionError(f"{ref}: no such split; {pydocs.NAME} has {', '.join(pydocs.SPLITS)}")
         folder = pydocs.build(packages, root)
         return FolderSource(folder, name, ref=ref, facts=pydocs.facts(folder))
-    path = Path(ref).expanduser()
+    path = local_data.find(ref) if local_data.names_one(ref) else Path(ref).expanduser()
     if path.is_dir():
         return FolderSource(path, split, ref=ref)
     if is_collection(path.parent):
         return FolderSource(path.parent, path.name, ref=ref)
     return IrDatasetsSource(ref)
+
+
+def known_reference(ref: str) -> str:
+    """What kind of source a reference names, without reading it; CollectionError where it names none.
+
+    A test collection need not be there; an id of ir_datasets must be one, with documents, queries and qrels.
+    """
+    if ref == pydocs.NAME or ref.startswith(f"{pydocs.NAME}/"):
+        return "embedded"
+    if local_data.names_one(ref):
+        return "test collection"
+    path = Path(ref).expanduser()
+    if path.is_dir() or is_collection(path.parent):
+        return "folder"
+    IrDatasetsSource(ref)
+    return "ir_datasets id"
 
 
 def _write(folder: Path, sources: Mapping[str, Source], limits: Mapping[str, int | None], seed: int) -> dict[str, Any]:

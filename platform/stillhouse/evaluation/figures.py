@@ -73,6 +73,30 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: P
     _save(figure, path)
 
 
+def lines_with_spread(
+    lines: Mapping[str, Sequence[tuple[float, float, float]]],
+    path: Path,
+    xlabel: str,
+    measure: str,
+    *,
+    log: bool = False,
+) -> None:
+    """A measure over what was varied: label -> (x, mean, standard deviation over seeds)."""
+    figure, (axis,) = _panels(1, width=5.0)
+    for index, (label, points) in enumerate(lines.items()):
+        x, mean, spread = zip(*points, strict=True)
+        style = {"color": COLOURS[index % 7], "linestyle": LINES[index % 7], "marker": MARKERS[index % 7]}
+        axis.errorbar(x, mean, yerr=spread, label=label, markersize=5, capsize=3, **style)
+    ticks = sorted({point[0] for points in lines.values() for point in points})
+    if log:
+        axis.set_xscale("log")
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set(xlabel=xlabel, ylabel=measure)
+    _legend(axis)
+    _save(figure, path)
+
+
 def effectiveness_latency(points: Sequence[tuple[str, float, float]], path: Path, measure: str) -> None:
     """Rankers as (name, latency in ms, value of the measure): up and to the left is better."""
     figure, (axis,) = _panels(1, width=6.4)

@@ -21,30 +21,37 @@ def check(recipe: Recipe) -> None:
     """Measures, score files, baselines and the search space of a recipe; RecipeError or CollectionError in one line."""
     parse_measures(recipe.evaluation.measures)
     for name, teacher in recipe.teachers.items():
-        if isinstance(teacher, ScoresTeacher):
-            if not Path(teacher.scores).is_file():
-                raise CollectionError(f"teachers.{name}.scores: {teacher.scores}: no such file")
-        else:
-            check_stages(teacher.stages, teacher.ranker, taught=False, live=False, place=f"teachers.{name}.stages")
+        if not isinstance(teacher, ScoresTeacher):
             _check_files(teacher.stages, f"teachers.{name}.stages")
-    _check_students(recipe, "")
+        elif not Path(teacher.scores).is_file():
+            raise CollectionError(f"teachers.{name}.scores: {teacher.scores}: no such file")
+    check_stages_of(recipe)
+    _check_files(recipe.stages, "stages")
     for name, changes in recipe.baselines.items():
-        other = override(recipe, changes)
-        stages = other.stages
-        if stages.keys() != recipe.stages.keys():
-            new = ", ".join(stages.keys() - recipe.stages.keys())
-            raise RecipeError(f"baselines.{name}: no stage {new} in the recipe; it has {', '.join(recipe.stages)}")
-        _check_students(other, f"baselines.{name}: ")
+        _check_files(override(recipe, changes).stages, f"baselines.{name}: stages")
     if recipe.search is not None:
         searched_space(recipe)
 
 
-def _check_students(recipe: Recipe, place: str) -> None:
-    """Groups, losses and ranker of the student's stages."""
-    files = {name: teacher for name, teacher in recipe.teachers.items() if isinstance(teacher, ScoresTeacher)}
+def check_stages_of(recipe: Recipe) -> None:
+    """Groups, losses and rankers of the teachers', the student's and the baselines' stages; no file is looked at."""
+    for name, teacher in recipe.teachers.items():
+        if not isinstance(teacher, ScoresTeacher):
+            check_stages(teacher.stages, teacher.ranker, taught=False, live=False, place=f"teachers.{name}.stages")
+    _check_student(recipe, "")
+    for name, changes in recipe.baselines.items():
+        other = override(recipe, changes)
+        if "stages" not in changes and other.stages.keys() != recipe.stages.keys():
+            new = ", ".join(other.stages.keys() - recipe.stages.keys())
+            raise RecipeError(f"baselines.{name}: no stage {new} in the recipe; it has {', '.join(recipe.stages)}")
+        _check_student(other, f"baselines.{name}: ")
+
+
+def _check_student(recipe: Recipe, place: str) -> None:
+    teaching = recipe.teaching()
+    files = {name: teacher for name, teacher in teaching.items() if isinstance(teacher, ScoresTeacher)}
     place = f"{place}stages"
-    check_stages(recipe.stages, recipe.student.ranker, taught=True, live=not files, place=place)
-    _check_files(recipe.stages, place)
+    check_stages(recipe.stages, recipe.student.ranker, taught=bool(teaching), live=not files, place=place)
     for name, stage in recipe.stages.items():
         ordered = [teacher for teacher, spec in files.items() if spec.scale == "order"]
         if stage.groups.false_negative_margin is not None and ordered:

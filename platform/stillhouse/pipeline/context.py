@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from stillhouse.pipeline.progress import Advance, progress_line
+from stillhouse.progress import Advance, progress_line
 from stillhouse.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ class Context:
         from stillhouse.collection import materialise
 
         if self._collection is None:
-            self._collection = materialise(self.recipe.collection, self.recipe.seed, self.root)
+            spec = self.recipe.collection
+            seed = self.recipe.seed if spec.seed is None else spec.seed
+            self._collection = materialise(spec, seed, self.root)
         return self._collection
 
     def ray(self) -> dict[str, float]:

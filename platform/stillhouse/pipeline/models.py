@@ -58,10 +58,11 @@ def make_job(
     """The training of one ranker on the context's collection and candidates."""
     recipe = context.recipe
     keys = [context.candidates(split).key for split in ("train", "dev")]
+    own_seed = getattr(ranker, "seed", None)
     return TrainingJob(
-        ranker=ranker.model_dump(mode="json", exclude={"stages"}),
+        ranker=ranker.model_dump(mode="json", exclude={"stages", "seed"}),
         stages={name: stage.model_dump(mode="json") for name, stage in stages.items()},
-        seed=recipe.seed,
+        seed=recipe.seed if own_seed is None else own_seed,
         evaluation=recipe.evaluation.model_dump(mode="json"),
         scale=recipe.scale.model_dump(mode="json") | dict(scale or {}),
         candidates=recipe.candidates.model_dump(mode="json"),

@@ -48,17 +48,16 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
     with Context(recipe, console, verbose) as context, recording(context) as recorder:
         prepare(context)
         recorder.start()
-        teacher = choose_teacher(context)
+        teacher, scores = teach(context, recipe)
         for name, model in teacher.members.items():
             recorder.training(f"teacher {name}", model)
-        scores = score_training_pairs(context, teacher)
         winner, study = recipe, None
         if recipe.search is not None:
             winner, study = search_student(context, scores, recorder.tracker, recorder.parent)
         students = train_students(context, winner, scores)
         for name, model in students.items():
             recorder.training(name, model)
-        report = compare(context, teacher, students, winner, scores.stores)
+        report = compare(context, teacher, students, winner, scores.stores if scores else ())
         recorder.measures(report, DISTILLED)
         record = _record(context, recorder, scores, winner, study)
         write_record(context, record)
@@ -78,18 +77,27 @@ def prepare(context: Context) -> None:
             context.candidates(name)
 
 
-def train_students(context: Context, winner: Recipe, scores: TeacherFile) -> dict[str, Model]:
-    """The distilled student and the baselines: same student, data and budget, another objective."""
-    recipe = context.recipe
-    scale = recipe.retrain.model_dump(mode="json")
-    students = {
-        DISTILLED: train_model(context, DISTILLED, make_job(context, winner.student, winner.stages, scores, scale))
-    }
-    for name, changes in recipe.baselines.items():
+def teach(context: Context, recipe: Recipe) -> tuple[Teacher, TeacherFile | None]:
+    """The teacher that a recipe or one of its baselines asks for, and its scores of the training pairs."""
+    teacher = choose_teacher(context, recipe)
+    return teacher, score_training_pairs(context, teacher, recipe)
+
+
+def train_students(context: Context, winner: Recipe, scores: TeacherFile | None) -> dict[str, Model]:
+    """The distilled student and the baselines: same data, another objective, or whatever else their overrides say."""
+    students = {DISTILLED: train_student(context, DISTILLED, winner, scores)}
+    for name, changes in context.recipe.baselines.items():
         other = override(winner, changes)
-        job = make_job(context, other.student, other.stages, scores, scale)
-        students[f"{name} student"] = train_model(context, f"{name} student", job)
+        same = other.teaching() == winner.teaching() and other.teacher_selection == winner.teacher_selection
+        taught = scores if same else teach(context, other)[1]
+        students[f"{name} student"] = train_student(context, f"{name} student", other, taught)
     return students
+
+
+def train_student(context: Context, name: str, recipe: Recipe, scores: TeacherFile | None) -> Model:
+    """One student on the context's collection and candidates, at the scale of a winner."""
+    scale = recipe.retrain.model_dump(mode="json")
+    return train_model(context, name, make_job(context, recipe.student, recipe.stages, scores, scale))
 
 
 def compare(
@@ -98,16 +106,17 @@ def compare(
     """First stage, untuned student, teacher and students on test."""
     untuned = untuned_model(context, winner.student)
     systems = [first_stage(context), System("untuned student", (untuned,))]
-    if not teacher.files:
+    measured = bool(teacher.members) and not teacher.files
+    if measured:
         systems.append(System("teacher", tuple(teacher.members.values()), f"{teacher.name}, chosen on dev"))
     baselines = [name for name in students if name != DISTILLED]
     systems += [System(name, (students[name],)) for name in [*baselines, DISTILLED]]
     pairs = [(DISTILLED, system.name) for system in systems if system.name != DISTILLED]
-    gap = (DISTILLED, baselines[0], "teacher") if baselines and not teacher.files else None
+    gap = (DISTILLED, baselines[0], "teacher") if baselines and measured else None
     with context.step("evaluation"):
         report = compare_systems(context, systems, pairs, gap, context.output)
     models = {"student": students[DISTILLED]}
-    taught = f"Taught by {teacher.name}; its scores are in the score stores {', '.join(stores)}."
+    taught = f"Taught by {teacher.name}; its scores are in the score stores {', '.join(stores)}." if stores else ""
     cards = {"student": card_text(context, students[DISTILLED], report, DISTILLED, taught)}
     for name, model in teacher.members.items():
         alone = len(teacher.members) == 1
@@ -141,14 +150,17 @@ def show(context: Context, report: Report) -> None:
     )
 
 
-def _record(context: Context, recorder: Recorder, scores: TeacherFile, winner: Recipe, study: Any) -> dict[str, Any]:
+def _record(
+    context: Context, recorder: Recorder, scores: TeacherFile | None, winner: Recipe, study: Any
+) -> dict[str, Any]:
+    stores = scores.stores if scores else ()
     return {
         "experiment": context.recipe.tracking.experiment,
         "tracking_uri": context.recipe.tracking.uri,
         "parent_run_id": recorder.parent,
         "child_run_ids": recorder.children | _trial_runs(study),
-        "store_key": scores.stores[0],
-        "store_keys": list(scores.stores),
+        "store_key": stores[0] if stores else "",
+        "store_keys": list(stores),
         "store_path": context.recipe.store.path,
         "collection_digest": context.collection.digest,
         "best": study.best.values if study else {},

@@ -39,10 +39,10 @@ class Teacher:
     dev: dict[str, float]
 
 
-def train_teachers(context: Context) -> dict[str, Model]:
-    """Every teacher that is a ranker of ours, trained by its own stages."""
+def train_teachers(context: Context, recipe: Recipe) -> dict[str, Model]:
+    """Every teacher to choose from that is a ranker of ours, trained by its own stages."""
     models = {}
-    for name, spec in context.recipe.teachers.items():
+    for name, spec in recipe.teaching().items():
         if isinstance(spec, ScoresTeacher):
             continue
         if spec.stages:
@@ -52,16 +52,22 @@ def train_teachers(context: Context) -> dict[str, Model]:
     return models
 
 
-def choose_teacher(context: Context) -> Teacher:
-    """The teacher the recipe asks for: the mean of all, or the best on dev of each and their mean."""
-    recipe = context.recipe
-    models = train_teachers(context)
-    files = {name: spec for name, spec in recipe.teachers.items() if isinstance(spec, ScoresTeacher)}
+def choose_teacher(context: Context, recipe: Recipe | None = None) -> Teacher:
+    """The teacher the recipe asks for: the mean of some or all, or the best on dev of each and their mean.
+
+    `recipe`: that of a baseline, which may ask for others; None is the context's.
+    """
+    recipe = recipe or context.recipe
+    specs = recipe.teaching()
+    if not specs:
+        return Teacher("none", {}, {}, {})
+    models = train_teachers(context, recipe)
+    files = {name: spec for name, spec in specs.items() if isinstance(spec, ScoresTeacher)}
     select_by = recipe.evaluation.select_by
     if files:
-        if recipe.teacher_selection == "best_on_dev" and len(recipe.teachers) > 1:
+        if recipe.teacher_selection == "best_on_dev" and len(specs) > 1:
             raise StoreError("teacher_selection best_on_dev needs rankers: a score file cannot rank dev; use mean")
-        return Teacher("mean" if len(recipe.teachers) > 1 else next(iter(files)), models, files, {})
+        return Teacher("mean" if len(specs) > 1 else next(iter(files)), models, files, {})
     runs = {name: model_run(context, name, model, "dev") for name, model in models.items()}
     choices: dict[str, dict[str, Model]] = {name: {name: model} for name, model in models.items()}
     if len(models) > 1:
@@ -109,8 +115,13 @@ def training_pairs(context: Context) -> Mapping[int, list[int]]:
     return scoring_pairs(split, context.candidates("train"), depth, triples=scored_triples(context))
 
 
-def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
-    """Teacher scores of every training pair a group may hold; only pairs no store knows are scored."""
+def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | None = None) -> TeacherFile | None:
+    """Teacher scores of every training pair a group may hold; only pairs no store knows are scored.
+
+    `recipe`: that of a baseline, None is the context's. None is returned where there is no teacher.
+    """
+    if not teacher.members and not teacher.files:
+        return None
     collection = context.collection
     depth = scoring_depth(context.recipe)
     pairs = training_pairs(context)
@@ -119,7 +130,7 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
     stores = [_filled(context, name, model, query_rows, doc_rows) for name, model in teacher.members.items()]
     stores += [_imported(context, spec) for spec in teacher.files.values()]
     ensemble = Ensemble(stores)
-    for stage in context.recipe.stages.values():
+    for stage in (recipe or context.recipe).stages.values():
         for loss in (stage.loss, *stage.extra_losses.values()):
             if loss.name in LOSSES:
                 LOSSES[loss.name].check_scale(ensemble.scale)
@@ -180,7 +191,8 @@ def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: p
     from stillhouse.scores.pipeline import score_pairs
 
     with context.step(f"score pairs with teacher {name}") as advance:
-        context.ray()
+        if context.recipe.store.actors != 0:
+            context.ray()
 
         def progress(done: int, total: int, info: dict[str, Any]) -> None:
             advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s, {info['truncated_share']:.1%} truncated")

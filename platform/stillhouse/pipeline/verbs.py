@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from stillhouse.artifacts import stable_hash
-from stillhouse.errors import StillhouseError
+from stillhouse.errors import RecipeError, StillhouseError
 from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.check import check
 from stillhouse.pipeline.context import Context
@@ -30,6 +30,8 @@ def score(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
     with Context(recipe, console, verbose) as context:
         prepare(context)
         scores = score_training_pairs(context, choose_teacher(context))
+        if scores is None:
+            raise RecipeError(f"recipe {recipe.name}: teachers is empty, so there is nothing to score")
         console.print(
             f"The scores are in {recipe.store.path}: {', '.join(scores.stores)}.", highlight=False, markup=False
         )

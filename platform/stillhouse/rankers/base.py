@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillhouse.rankers import saving
-from stillhouse.rankers.backbones import checkpoint_layers, layers_of
+from stillhouse.rankers import lora, saving
+from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
 from stillhouse.rankers.batching import Batch, Ids, Tokens
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
@@ -78,7 +78,9 @@ class Ranker(nn.Module, ABC):
         """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`, not globally."""
         own = {name: getattr(spec, name) for name in cls.spec_class.model_fields}
         with torch.random.fork_rng(devices=[]):
-            return cls._fresh_from(cls.spec_class(**own), seed)
+            ranker = cls._fresh_from(cls.spec_class(**own), seed)
+            lora.add(ranker, seed)
+            return ranker
 
     @classmethod
     @abstractmethod
@@ -87,11 +89,15 @@ class Ranker(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Self:
-        """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
-        folder = Path(path)
+        """Reopen what `save_pretrained` wrote (folder, hub name, MLflow URI); a missing weight is an error."""
+        folder = resolve(str(path))
         facts = saving.read_facts(folder, cls.key)
+        spec: Any = cls.spec_class.model_validate_json(json.dumps(facts["spec"]))
         with torch.random.fork_rng(devices=[]):
-            ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
+            ranker = cls._opened(spec, saving.backbone_folder(spec, folder))
+            if lora.lora_of(ranker) is not None:
+                lora.add(ranker)
+                lora.read(ranker, folder)
         saving.read_heads(folder, ranker)
         ranker._fresh = frozenset(facts["fresh_parameters"])
         return ranker
@@ -101,9 +107,13 @@ class Ranker(nn.Module, ABC):
     def _opened(cls, spec: Any, folder: Path) -> Self:
         """The ranker with the backbone of a saved folder, heads still to be read."""
 
-    def save_pretrained(self, path: str | Path, card: str = "") -> None:
-        """Write a folder that `from_pretrained` and, where it can express the ranker, sentence-transformers 6 open."""
-        saving.save(self, Path(path), card)
+    def save_pretrained(self, path: str | Path, card: str = "", *, merge: bool = True) -> None:
+        """Write a folder that `from_pretrained` and, where it can express the ranker, sentence-transformers 6 open.
+
+        LoRA adapters are merged into the weights written, and the ranker that is reopened has none. `merge=False`
+        keeps them apart: the frozen weights in `base/`, the adapters in `adapters/` as peft reads them.
+        """
+        saving.save(self, Path(path), card, merge=merge)
 
     def backbones(self) -> dict[str, Any]:
         """Subfolder (empty: the root) and attribute name of each pretrained model inside."""

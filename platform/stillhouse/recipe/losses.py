@@ -147,3 +147,7 @@ LossSpec = Annotated[_OfScores, Field(discriminator="name")]
 """A loss on scores, labels and teacher scores."""
 ExtraLossSpec = Annotated[_OfScores | Mlm, Field(discriminator="name")]
 """A loss that can stand beside one on scores."""
+
+LABEL_LOSSES = frozenset({"contrastive", "ranknet", "label_mse", "focal", "listnet", "approx_ndcg", "lambda_rank"})
+WITHOUT_TEACHER = LABEL_LOSSES | {"mlm"}
+"""Losses that do not read the teacher; a recipe with no other needs none."""

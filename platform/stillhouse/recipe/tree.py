@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.groups import GroupsSpec
-from stillhouse.recipe.losses import ExtraLossSpec, LossSpec, Mlm
+from stillhouse.recipe.losses import WITHOUT_TEACHER, ExtraLossSpec, LossSpec, Mlm
 from stillhouse.recipe.rankers import (
     CausalLmSpec,
     ColbertSpec,
@@ -22,6 +22,7 @@ from stillhouse.recipe.rankers import (
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
@@ -32,7 +33,7 @@ class OutputSpec(Spec):
 
 class CollectionSpec(Spec):
     train: str
-    """ir_datasets id, or a folder with corpus, queries and qrels files."""
+    """ir_datasets id, or a folder with corpus, queries and qrels files; it may begin with `$STILLHOUSE_DATA/`."""
     dev: str
     """Every choice is made on this split."""
     test: str
@@ -41,13 +42,15 @@ class CollectionSpec(Spec):
     """Use a seeded sample of the queries; None uses all."""
     max_dev_queries: Count | None = None
     max_test_queries: Count | None = None
+    seed: Seed | None = None
+    """Of the sample; None uses the recipe's, so that another seed also means other queries."""
     packages: tuple[str, ...] = ("stdlib", "numpy", "pandas", "torch", "transformers")
     """Only for stillhouse/pydocs: where the docstrings come from (parsed, never imported)."""
 
 
 class CandidatesSpec(Spec):
     source: str = "bm25"
-    """`bm25`, `scoreddocs`, or the path of a TREC run with `{split}` in it."""
+    """`bm25`, `scoreddocs`, or a TREC run with `{split}` in its path; `RUN or bm25` where not all splits have one."""
     depth: Count = 30
     """Candidates per query."""
     k1: Annotated[float, Field(ge=0)] = 0.9
@@ -99,6 +102,12 @@ class StageSpec(Spec):
     restore_best: bool = True
     """End with the weights of the best dev evaluation instead of the last."""
 
+    def reads_teacher(self) -> bool:
+        """Whether a loss or the choice of negatives looks at teacher scores."""
+        losses = (self.loss, *self.extra_losses.values())
+        chosen = self.groups.strategy == "teacher_top" or self.groups.false_negative_margin is not None
+        return chosen or any(loss.name not in WITHOUT_TEACHER for loss in losses)
+
 
 class ScoresTeacher(Spec):
     """A teacher whose scores already exist."""
@@ -112,6 +121,8 @@ class ScoresTeacher(Spec):
 class _Trained(Spec):
     stages: dict[Name, StageSpec] = {}
     """How the teacher itself is trained, on the labels; none: it is used as it is."""
+    seed: Seed | None = None
+    """Of its training; None uses the recipe's, so that another seed also means another teacher."""
 
 
 class CrossEncoderTeacher(_Trained, CrossEncoderSpec):
@@ -165,8 +176,8 @@ class StoreSpec(Spec):
     path: str = ".stillhouse/scores"
     partitions: Count = 16
     """Files that a store is split into; a shard in flight is what a kill can lose."""
-    actors: Count | None = None
-    """Scoring actors; None takes what the cluster has, less one CPU."""
+    actors: Annotated[int, Field(ge=0)] | None = None
+    """Scoring actors; None takes what the cluster has, less one CPU. 0 scores in the command's process, without Ray."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
@@ -225,14 +236,15 @@ class Recipe(Spec):
     """A whole run. Dotted keys of this tree are the one path for command line, search and tests."""
 
     name: Name
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     output: OutputSpec
     collection: CollectionSpec
     candidates: CandidatesSpec = CandidatesSpec()
-    teachers: dict[Name, TeacherSpec]
-    """Several are an ensemble: the mean of their raw scores (Hofstaetter et al., T2)."""
-    teacher_selection: Literal["mean", "best_on_dev"] = "mean"
-    """`best_on_dev` tries each teacher and their mean, and keeps the best on dev."""
+    teachers: dict[Name, TeacherSpec] = {}
+    """Several are an ensemble: the mean of their raw scores (Hofstaetter et al., T2). None is needed where every stage
+    learns from the labels only."""
+    teacher_selection: Literal["mean", "best_on_dev"] | tuple[Name, ...] = "mean"
+    """`best_on_dev` tries each teacher and their mean, and keeps the best on dev; a list is the mean of those named."""
     store: StoreSpec = StoreSpec()
     student: RankerSpec
     stages: dict[Name, StageSpec]
@@ -240,17 +252,29 @@ class Recipe(Spec):
     search: SearchSpec | None = None
     retrain: RetrainSpec = RetrainSpec()
     baselines: dict[Name, dict[str, Any]] = {}
-    """Students trained for comparison: dotted overrides of the winning recipe, e.g. another loss."""
+    """Students trained for comparison: dotted overrides of the winning recipe, e.g. another loss. `teacher_selection`
+    may be among them; other stages are given as a whole, with the key `stages`."""
     scale: ScaleSpec = ScaleSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     tracking: TrackingSpec = TrackingSpec()
 
+    def teaching(self) -> dict[str, TeacherSpec]:
+        """The teachers that `teacher_selection` leaves to choose from, or to average."""
+        if isinstance(self.teacher_selection, str):
+            return self.teachers
+        unknown = [name for name in self.teacher_selection if name not in self.teachers]
+        if unknown or not self.teacher_selection:
+            named = f"no teacher {unknown[0]}" if unknown else "names no teacher"
+            raise ValueError(f"teacher_selection: {named}; the recipe has {', '.join(self.teachers)}")
+        return {name: self.teachers[name] for name in self.teacher_selection}
+
     @model_validator(mode="after")
     def _has_parts(self) -> Recipe:
-        if not self.teachers:
+        if not self.teachers and any(stage.reads_teacher() for stage in self.stages.values()):
             raise ValueError("teachers: at least one teacher is needed")
         if not self.stages:
             raise ValueError("stages: at least one stage is needed")
+        self.teaching()
         _check_mlm("student", self.student, self.stages)
         for name, teacher in self.teachers.items():
             _check_mlm(f"teachers.{name}", teacher, getattr(teacher, "stages", {}))

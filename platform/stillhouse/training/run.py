@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from stillhouse.rankers import RANKERS, mlm_head
+from stillhouse.rankers import lora, mlm_head
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import checkpoints, ranks, sharding
 from stillhouse.training.curve import CURVE
@@ -58,11 +58,13 @@ def run_job(
     )
     device = device or pick_device()
     dtype = pick_dtype(job.scale_spec.dtype, device)
-    ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed).to(device)
-    if any(mask_losses(stage) for stage in job.stage_specs.values()):
+    masking = any(mask_losses(stage) for stage in job.stage_specs.values())
+    # The masked-LM head is tied to the word embeddings: they have to be there when it is made.
+    ranker = sharding.build(job.ranker_spec, job.seed, "none" if masking else job.scale_spec.sharding, device)
+    if masking:
         mlm_head.attach(ranker, job.seed)
+    module = sharding.shard(ranker, job.scale_spec.sharding, device, dtype)
     data = load_data(job, ranker)
-    module = sharding.shard(ranker, job.scale_spec.sharding, dtype)
     trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report)
     metrics: dict[str, float] = {}
     for index, (name, stage) in enumerate(job.stage_specs.items()):
@@ -81,15 +83,15 @@ def _stage_is_behind(trainer: Trainer, index: int) -> bool:
 
 
 def _save(job: TrainingJob, ranker: Ranker, output: Path, checkpoint_folder: Path) -> None:
-    if sharding.is_sharded(ranker):
-        state = sharding.unsharded_state(ranker)
-        state = {name: value for name, value in state.items() if not name.startswith(f"{mlm_head.HEAD}.")}
-        if ranks.rank() == 0:
-            ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed)
-            ranker.load_state_dict(state)
-    if ranks.rank() == 0:
-        ranker.detach_head(mlm_head.HEAD)
-        ranker.to("cpu").save_pretrained(output)
+    sharded = sharding.is_sharded(ranker)
+    whole = sharding.whole_copy(ranker, job.ranker_spec, job.seed) if sharded else ranker
+    if whole is not None and ranks.rank() == 0:
+        whole = whole.to("cpu")
+        whole.detach_head(mlm_head.HEAD)
+        card = lora.describe(whole)
+        # For good: `save_pretrained` would keep the weights without adapters beside the merged ones.
+        lora.fold(whole)
+        whole.save_pretrained(output, card)
         curve = checkpoint_folder / CURVE
         if curve.exists():
             shutil.copy(curve, output / CURVE)

@@ -79,3 +79,17 @@ def test_unknown_ids_are_counted_and_logged(read, caplog):
 def test_what_cannot_be_used_is_named(read, text, message):
     with pytest.raises(CollectionError, match=message):
         read(text)
+
+
+def test_a_split_without_a_run_is_served_by_what_is_named_after_it(collect, tmp_path):
+    collection = collect(DOCS, QUERIES)
+    source = f"{tmp_path}/run.{{split}}.trec or bm25"
+    with pytest.raises(CollectionError, match=r"run\.\{split\}\.trec is no file for train, dev or test"):
+        candidates_for(CandidatesSpec(source=source), collection, "test", tmp_path)
+    (tmp_path / "run.train.trec").write_text(RUN)
+
+    def key(source: str, split: str) -> str:
+        return candidates_for(CandidatesSpec(source=source), collection, split, tmp_path).key
+
+    assert key(source, "test") == key("bm25", "test")
+    assert key(source, "train") == key(f"{tmp_path}/run.train.trec", "train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,16 @@ def test_recipes_and_spaces_are_the_files(call: Callable[..., Any]) -> None:
 def test_losses_and_rankers_are_those_of_the_library(call: Callable[..., Any]) -> None:
     assert sorted(names(call("list", "losses").out)) == sorted(LOSSES)
     assert sorted(names(call("list", "rankers").out)) == sorted(RANKERS)
+    for line in call("list", "losses").out.splitlines():
+        assert LOSSES[line.split()[0]].description in line, "what it is"
+        assert re.search(r"(19|20)\d\d", line), "and where it is printed"
+
+
+def test_a_recipe_of_a_paper_names_it(call: Callable[..., Any]) -> None:
+    papers = ("hofstatter", "menon", "xu", "pezzuti")
+    for line in call("list", "recipes").out.splitlines():
+        if line.startswith(papers):
+            assert re.search(r"(Hofstaetter|Menon|Xu|Pezzuti) et al\. 20\d\d", line), line
 
 
 def test_measures_can_be_parsed(call: Callable[..., Any]) -> None:
