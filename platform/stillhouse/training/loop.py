@@ -270,8 +270,9 @@ class Trainer:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
         if interval.steps and not interval.taught:
+            taken = f" (false_negative_margin left {interval.removed:,.0f} negatives out)" if interval.removed else ""
             raise TrainingError(
-                f"stage {name}: no query had anything to learn from; are there teacher scores and labels?"
+                f"stage {name}: no query had anything to learn from; are there teacher scores and labels?{taken}"
             )
         measures = self._measure(name, stage)
         value = measures[self.job.evaluation["select_by"]]
