@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stillhouse.rankers import saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of
 from stillhouse.rankers.batching import Batch, Ids
+from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
 from stillhouse.recipe.base import Spec
@@ -77,7 +78,9 @@ class Ranker(nn.Module, ABC):
         """A fresh ranker as a recipe describes it; layers the backbone lacks are drawn from `seed`, not globally."""
         own = {name: getattr(spec, name) for name in cls.spec_class.model_fields}
         with torch.random.fork_rng(devices=[]):
-            return cls._fresh_from(cls.spec_class(**own), seed)
+            ranker = cls._fresh_from(cls.spec_class(**own), seed)
+        compile_blocks(ranker, needed=True)
+        return ranker
 
     @classmethod
     @abstractmethod
@@ -89,10 +92,14 @@ class Ranker(nn.Module, ABC):
         """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
         folder = Path(path)
         facts = saving.read_facts(folder, cls.key)
+        spec = cls.spec_class.model_validate_json(json.dumps(facts["spec"]))
         with torch.random.fork_rng(devices=[]):
-            ranker = cls._opened(cls.spec_class.model_validate_json(json.dumps(facts["spec"])), folder)
+            # A saved backbone has the chosen layers only (tk has no such option, and then this one is not read).
+            ranker = cls._opened(spec.model_copy(update={"layers": None}), folder)
+        ranker.spec = spec
         saving.read_heads(folder, ranker)
         ranker._fresh = frozenset(facts["fresh_parameters"])
+        compile_blocks(ranker, needed=False)
         return ranker
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from stillhouse.rankers.backbones import MINILM_HUB_NAME
+from stillhouse.rankers.backbones import HUB_NAMES
 
 if TYPE_CHECKING:
     from stillhouse.rankers.base import Ranker
@@ -27,7 +27,7 @@ scores = model.similarity(model.encode_query(["a query"]), model.encode_document
 def model_card(ranker: Ranker, body: str, *, opens_in_library: bool) -> str:
     """Markdown with a YAML front matter: what the ranker is, what is known about it (`body`), how to load it."""
     spec = ranker.spec
-    base_model = MINILM_HUB_NAME if spec.backbone == "minilm" else spec.backbone
+    base_model = HUB_NAMES.get(spec.backbone, spec.backbone)
     front = {
         "library_name": "sentence-transformers" if opens_in_library else "stillhouse",
         "pipeline_tag": "text-ranking",

@@ -44,7 +44,7 @@ class LanguageModelRanker(JointRanker):
     def _opened(cls, spec: Any, folder: Path) -> Self:
         config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
         auto_class = AutoModel if spec.head == "linear" else AutoModelForCausalLM
-        return cls(spec, load_model(auto_class, folder, config)[0], load_tokenizer(folder))
+        return cls(spec, load_model(auto_class, folder, config, layers=spec.layers)[0], load_tokenizer(folder))
 
     def make_template(self) -> Template:
         """The prompt's own tokens; the query is text 0 and the document text 1 wherever the prompt puts them."""

@@ -5,14 +5,16 @@ Kept apart from the modules so that reading a recipe needs no torch; a test comp
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stillhouse.recipe.base import Spec
 
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Layers = Annotated[int, Field(ge=1, le=1_000)]
+# Not strict about list against tuple: a list is what YAML and JSON give.
+ChosenLayers = Annotated[tuple[Annotated[int, Field(ge=0, lt=1_000)], ...], Field(strict=False, min_length=1)]
 
 
 class _Ranker(Spec):
@@ -26,11 +28,25 @@ class _Ranker(Spec):
     """Dropout inside the backbone while it trains."""
     freeze_word_embeddings: bool = False
     gradient_checkpointing: bool = False
+    """Keep only the inputs of each layer in training and compute the rest again: less memory, more time."""
+    compile: bool = False
+    """Compile each layer with torch.compile at its first use (minutes, then faster); needs a C++ compiler."""
 
 
 class _Layered(_Ranker):
     num_layers: Layers | None = None
     """Keep only the first layers of the backbone; None keeps all."""
+    layers: ChosenLayers | None = None
+    """Keep these layers of the backbone, counted from 0, e.g. `[0, 2, 5]` of a teacher's folder; None keeps all."""
+
+    @model_validator(mode="after")
+    def _layers_in_order(self) -> Self:
+        if self.layers is not None:
+            if self.num_layers is not None:
+                raise ValueError("num_layers and layers are both set: give one")
+            if list(self.layers) != sorted(set(self.layers)):
+                raise ValueError(f"layers {list(self.layers)} must rise, each layer once")
+        return self
 
 
 class _Transformer(_Layered):
@@ -136,6 +152,20 @@ class RecurrentSpec(_LanguageModel):
     """A state-space or linear-recurrent language model (Mamba, Mamba-2, RecurrentGemma) as pointwise re-ranker."""
 
     ranker: Literal["recurrent"]
+
+
+_OFF: dict[str, Any] = {"layers": None, "compile": False}
+
+
+def key_part(tree: Any) -> Any:
+    """Plain data without ranker options that are off and change nothing then: keys from before them stay as they are.
+
+    `tree` may hold rankers at any depth; each is a mapping with the key `ranker`.
+    """
+    if isinstance(tree, dict):
+        off = _OFF if "ranker" in tree else {}
+        return {name: key_part(value) for name, value in tree.items() if name not in off or value != off[name]}
+    return [key_part(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
 RankerSpec = Annotated[

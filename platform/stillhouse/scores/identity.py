@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from stillhouse.recipe.rankers import key_part
+
 if TYPE_CHECKING:
     from stillhouse.rankers.base import Ranker
 
@@ -26,7 +28,7 @@ def identity_of(ranker: Ranker, dtype: Dtype = "auto", device: Device = "cpu") -
     """
     return {
         "ranker": ranker.key,
-        "options": ranker.spec.model_dump(mode="json", exclude=_NOT_IDENTITY),
+        "options": key_part(ranker.spec.model_dump(mode="json", exclude=_NOT_IDENTITY)),
         "weights": ranker.weight_digest(),
         "tokenizer": ranker.tokenizer_digest,
         "dtype": resolve_dtype(dtype, device),
