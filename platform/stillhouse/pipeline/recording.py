@@ -17,7 +17,6 @@ from stillhouse.errors import TrackingError
 from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model
-from stillhouse.recipe.rankers import key_part
 from stillhouse.search.recorder import flatten
 from stillhouse.tracking import Point, Tracker, close_stale, open_tracker
 from stillhouse.tracking.base import Status
@@ -32,7 +31,7 @@ class Recorder:
         self.context = context
         self.tracker: Tracker = open_tracker(context.recipe.tracking)
         recipe = context.recipe.model_dump(mode="json", exclude={"output", "tracking", "store"})
-        self.key = stable_hash([key_part(recipe), list(context.recipe.stages)])
+        self.key = stable_hash([recipe, list(context.recipe.stages)])
         self.parent = self.tracker.run(self.key, context.recipe.name, tags=_code_tags())
         self.children: dict[str, str] = {}
 

@@ -5,7 +5,7 @@ Kept apart from the modules so that reading a recipe needs no torch; a test comp
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,14 +29,16 @@ class _Ranker(Spec):
     freeze_word_embeddings: bool = False
     gradient_checkpointing: bool = False
     """Keep only the inputs of each layer in training and compute the rest again: less memory, more time."""
-    compile: bool = False
+    # Left out of dumps where it is off: keys of what was made without it stay as they are.
+    compile: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     """Compile each layer with torch.compile at its first use (minutes, then faster); needs a C++ compiler."""
 
 
 class _Layered(_Ranker):
     num_layers: Layers | None = None
     """Keep only the first layers of the backbone; None keeps all."""
-    layers: ChosenLayers | None = None
+    # Left out of dumps where it is not used, as `compile` is.
+    layers: Annotated[ChosenLayers | None, Field(exclude_if=lambda value: value is None)] = None
     """Keep these layers of the backbone, counted from 0, e.g. `[0, 2, 5]` of a teacher's folder; None keeps all."""
 
     @model_validator(mode="after")
@@ -152,20 +154,6 @@ class RecurrentSpec(_LanguageModel):
     """A state-space or linear-recurrent language model (Mamba, Mamba-2, RecurrentGemma) as pointwise re-ranker."""
 
     ranker: Literal["recurrent"]
-
-
-_OFF: dict[str, Any] = {"layers": None, "compile": False}
-
-
-def key_part(tree: Any) -> Any:
-    """Plain data without ranker options that are off and change nothing then: keys from before them stay as they are.
-
-    `tree` may hold rankers at any depth; each is a mapping with the key `ranker`.
-    """
-    if isinstance(tree, dict):
-        off = _OFF if "ranker" in tree else {}
-        return {name: key_part(value) for name, value in tree.items() if name not in off or value != off[name]}
-    return [key_part(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
 RankerSpec = Annotated[

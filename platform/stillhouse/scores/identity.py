@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from stillhouse.recipe.rankers import key_part
-
 if TYPE_CHECKING:
     from stillhouse.rankers.base import Ranker
 
@@ -28,7 +26,7 @@ def identity_of(ranker: Ranker, dtype: Dtype = "auto", device: Device = "cpu") -
     """
     return {
         "ranker": ranker.key,
-        "options": key_part(ranker.spec.model_dump(mode="json", exclude=_NOT_IDENTITY)),
+        "options": ranker.spec.model_dump(mode="json", exclude=_NOT_IDENTITY),
         "weights": ranker.weight_digest(),
         "tokenizer": ranker.tokenizer_digest,
         "dtype": resolve_dtype(dtype, device),

@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 from stillhouse.artifacts import atomic_file, stable_hash, write_json
 from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
-from stillhouse.recipe.rankers import key_part
 from stillhouse.search.space import Point, SearchSpace
 
 NO_PART_OF_A_TRIAL = ("name", "output", "store", "search", "retrain", "baselines", "tracking")
@@ -82,8 +81,7 @@ class StudyResult:
 
 def identity(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that a trial depends on, as plain data."""
-    tree: dict[str, Any] = key_part(recipe.model_dump(mode="json", exclude=set(NO_PART_OF_A_TRIAL)))
-    return tree
+    return recipe.model_dump(mode="json", exclude=set(NO_PART_OF_A_TRIAL))
 
 
 def trial_key(recipe: Recipe, drawn: Point, context: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from stillhouse.candidates import Candidates, candidates_for
 from stillhouse.collection import Collection, open_collection
 from stillhouse.collection.tokens import TokenIds, token_ids
 from stillhouse.recipe.base import Spec
-from stillhouse.recipe.rankers import RankerSpec, key_part
+from stillhouse.recipe.rankers import RankerSpec
 from stillhouse.recipe.tree import CandidatesSpec, EvaluationSpec, ScaleSpec, StageSpec
 from stillhouse.training.groups import GroupSampler
 from stillhouse.training.teacher import TeacherScores
@@ -53,7 +53,7 @@ class TrainingJob:
         for place in ("collection", "workspace", "teacher_scores"):
             plain.pop(place)
         # The hash sorts mappings by key, and the order of stages counts.
-        return stable_hash(key_part(plain) | {"order": list(self.stages)})
+        return stable_hash(plain | {"order": list(self.stages)})
 
     @property
     def ranker_spec(self) -> Any:
