@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from stillhouse.rankers import RANKERS
 from tests.contracts.tiny_models import write_model
-from tests.distributed.shard_rankers import CASES, go_on, make, write_checkpoint
-
-ROOT = Path(__file__).parents[2]
+from tests.distributed.launch import run_ranks
+from tests.distributed.shard_rankers import CASES, GO_ON, go_on, make, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -23,40 +18,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for kind in {kind for _, kind, _ in CASES.values()}:
         write_model(root / kind, kind)
-    for name in CASES:
+    for name in GO_ON:
         write_checkpoint(root / "one" / name, make(root, name))
     return root
 
 
 @pytest.fixture(scope="module")
 def differences(root: Path) -> dict[str, dict[str, float]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, str(Path(__file__).with_name("shard_rankers.py")), str(root)]
-    ranks = [
-        subprocess.Popen(command, env=settings | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=400)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [0, 0]
+    outputs = run_ranks("shard_rankers.py", root, timeout=500)
     found: dict[str, dict[str, float]] = json.loads(outputs[0].strip().splitlines()[-1])
     return found
 
 
 def test_every_architecture_is_here() -> None:
     assert {key for key, _, _ in CASES.values()} == set(RANKERS)
+    checkpointed = {key for key, _, options in CASES.values() if options.get("gradient_checkpointing")}
+    assert checkpointed == set(RANKERS)
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -73,13 +50,13 @@ def test_two_ranks_equal_one(differences: dict[str, dict[str, float]], name: str
 MEAN, LARGEST = 1e-6, 1e-3
 
 
-@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("name", GO_ON)
 def test_a_checkpoint_of_one_process_goes_on_in_two(differences: dict[str, dict[str, float]], name: str) -> None:
     assert differences[name]["mean"] < MEAN
     assert differences[name]["largest"] < LARGEST
 
 
-@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("name", GO_ON)
 def test_a_checkpoint_of_two_processes_goes_on_in_one(
     root: Path, differences: dict[str, dict[str, float]], name: str
 ) -> None:

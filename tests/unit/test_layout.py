@@ -29,6 +29,7 @@ HOMES = {
     "Stemmer": {"candidates"},
     "torch": {"rankers", "losses", "training", "scores", "evaluation", "pipeline", "cli/checks.py"},
     "transformers": {"rankers"},
+    "peft": {"rankers/lora.py"},
     "sentence_transformers": set(),
     "ir_measures": {"evaluation"},
     "scipy": {"evaluation"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from stillhouse.artifacts import file_digest
 from stillhouse.errors import BackboneError
+from stillhouse.rankers import skeleton
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -30,6 +32,8 @@ HUB_NAMES = {"minilm": MINILM_HUB_NAME} | SMALL_BERTS
 
 # Position embeddings of these start at padding_idx + 1, so that many rows of the table are never used.
 _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "mpnet", "data2vec-text", "ibert", "longformer")
+
+logger = logging.getLogger(__name__)
 
 
 def resolve(name_or_path: str) -> Path:
@@ -107,15 +111,35 @@ def read_config(folder: Path, *, num_layers: int | None = None, dropout: float |
 
 
 def load_model(
-    auto_class: Any, folder: Path, config: Any, *, layers: Sequence[int] | None = None, fresh_head: bool = False
+    auto_class: Any,
+    folder: Path,
+    config: Any,
+    *,
+    layers: Sequence[int] | None = None,
+    fresh_head: bool = False,
+    whole: bool = False,
 ) -> tuple[Any, set[str]]:
     """The float32 model of a folder, and the names of its parameters that the checkpoint does not have.
 
     Weights of dropped layers and of foreign heads are left out; `layers` keeps these alone. A missing or mismatched
-    weight is a BackboneError, but for the head when `fresh_head`.
+    weight is a BackboneError, but for the head when `fresh_head`. Inside `skeleton.skeletons()` the weights stay in
+    their files, unless `whole` or `layers`, whose names there are others.
     """
     if not any(folder.glob("*.safetensors")):
         raise BackboneError(f"{folder}: no *.safetensors file; weights in other formats are not read")
+    if skeleton.wanted() and not whole and layers is None:
+        with quiet():
+            built = skeleton.build(auto_class, folder, config)
+        if built is not None:
+            model, (missing, allowed) = built[0], _settle(*built, fresh_head)
+            if missing <= allowed:
+                return model, missing
+        logger.warning("%s: its files name the weights otherwise than the model does; read whole on every rank", folder)
+    model, missing = _load_whole(auto_class, folder, config, fresh_head)
+    return model if layers is None else keep_layers(model, layers, folder), missing
+
+
+def _load_whole(auto_class: Any, folder: Path, config: Any, fresh_head: bool) -> tuple[Any, set[str]]:
     with quiet():
         try:
             model, info = auto_class.from_pretrained(
@@ -133,17 +157,12 @@ def load_model(
     for parameter in model.parameters():
         # Views of the mapped file lie at odd addresses, where products round differently than in memory of our own.
         parameter.data = parameter.data.clone()
-    missing = set(info["missing_keys"])
-    allowed: set[str] = set()
-    if model.base_model is model:
-        missing = _settle_pooler(model, missing)
-    elif fresh_head:
-        allowed = {name for name in missing if _in_head(name, model)}
+    missing, allowed = _settle(model, set(info["missing_keys"]), fresh_head)
     wrong = [entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]]
     wrong += sorted(missing - allowed)
     if wrong:
         raise BackboneError(f"{folder}: {len(wrong)} weights are missing or of another shape, first {min(wrong)}")
-    return model if layers is None else keep_layers(model, layers, folder), missing
+    return model, missing
 
 
 def keep_layers(model: Any, layers: Sequence[int], folder: Path) -> Any:
@@ -176,6 +195,13 @@ def keep_layers(model: Any, layers: Sequence[int], folder: Path) -> Any:
     if odd:
         raise BackboneError(f"{folder}: layers {list(layers)} cannot stand in each other's places, see {min(odd)}")
     return model
+
+
+def _settle(model: Any, missing: set[str], fresh_head: bool) -> tuple[set[str], set[str]]:
+    """The missing weights that count, and those of them that may be drawn."""
+    if model.base_model is model:
+        return _settle_pooler(model, missing), set()
+    return missing, {name for name in missing if fresh_head and _in_head(name, model)}
 
 
 def _in_head(name: str, model: Any) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillhouse.rankers import saving
+from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of
 from stillhouse.rankers.batching import Batch, Ids
 from stillhouse.rankers.compiling import compile_blocks
@@ -79,6 +79,7 @@ class Ranker(nn.Module, ABC):
         own = {name: getattr(spec, name) for name in cls.spec_class.model_fields}
         with torch.random.fork_rng(devices=[]):
             ranker = cls._fresh_from(cls.spec_class(**own), seed)
+            lora.add(ranker, seed)
         compile_blocks(ranker, needed=True)
         return ranker
 
@@ -92,11 +93,14 @@ class Ranker(nn.Module, ABC):
         """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
         folder = Path(path)
         facts = saving.read_facts(folder, cls.key)
-        spec = cls.spec_class.model_validate_json(json.dumps(facts["spec"]))
+        spec: Any = cls.spec_class.model_validate_json(json.dumps(facts["spec"]))
         with torch.random.fork_rng(devices=[]):
             # A saved backbone has the chosen layers only (tk has no such option, and then this one is not read).
-            ranker = cls._opened(spec.model_copy(update={"layers": None}), folder)
-        ranker.spec = spec
+            ranker = cls._opened(spec.model_copy(update={"layers": None}), saving.backbone_folder(spec, folder))
+            ranker.spec = spec
+            if lora.lora_of(ranker) is not None:
+                lora.add(ranker)
+                lora.read(ranker, folder)
         saving.read_heads(folder, ranker)
         ranker._fresh = frozenset(facts["fresh_parameters"])
         compile_blocks(ranker, needed=False)
@@ -107,9 +111,13 @@ class Ranker(nn.Module, ABC):
     def _opened(cls, spec: Any, folder: Path) -> Self:
         """The ranker with the backbone of a saved folder, heads still to be read."""
 
-    def save_pretrained(self, path: str | Path, card: str = "") -> None:
-        """Write a folder that `from_pretrained` and, where it can express the ranker, sentence-transformers 6 open."""
-        saving.save(self, Path(path), card)
+    def save_pretrained(self, path: str | Path, card: str = "", *, merge: bool = True) -> None:
+        """Write a folder that `from_pretrained` and, where it can express the ranker, sentence-transformers 6 open.
+
+        LoRA adapters are merged into the weights written, and the ranker that is reopened has none. `merge=False`
+        keeps them apart: the frozen weights in `base/`, the adapters in `adapters/` as peft reads them.
+        """
+        saving.save(self, Path(path), card, merge=merge)
 
     def backbones(self) -> dict[str, Any]:
         """Subfolder (empty: the root) and attribute name of each pretrained model inside."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stillhouse.artifacts import write_json
 from stillhouse.errors import BackboneError
+from stillhouse.rankers import lora
 from stillhouse.rankers.backbones import quiet
 from stillhouse.rankers.card import model_card
 
@@ -70,13 +71,18 @@ def normalize() -> LibraryModule:
     return LibraryModule("Normalize", {})
 
 
-def save(ranker: Ranker, path: Path, card: str) -> None:
-    """Write the folder aside, then put it in place of `path`."""
+def save(ranker: Ranker, path: Path, card: str, *, merge: bool = True) -> None:
+    """Write the folder aside, then put it in place of `path`; `merge` puts LoRA adapters into the weights."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     aside.mkdir()
     try:
-        _write(ranker, aside, card)
+        if merge or lora.lora_of(ranker) is None:
+            card = "\n\n".join(part for part in (card, lora.describe(ranker)) if part)
+            with lora.unwrapped(ranker, merge=True):
+                _write(ranker, aside, card)
+        else:
+            _write_apart(ranker, aside, card)
         if path.exists():
             shutil.rmtree(path)
         os.rename(aside, path)
@@ -85,12 +91,39 @@ def save(ranker: Ranker, path: Path, card: str) -> None:
 
 
 def _write(ranker: Ranker, folder: Path, card: str) -> None:
+    _write_backbones(ranker, folder)
+    _write_own(ranker, folder)
+    modules = ranker.exported_modules()
+    if modules is not None:
+        _write_library_files(ranker, folder, modules)
+    (folder / "README.md").write_text(model_card(ranker, card, opens_in_library=modules is not None))
+
+
+def _write_apart(ranker: Ranker, folder: Path, card: str) -> None:
+    """With the adapters beside the frozen weights. No library files: those weights alone are another ranker."""
+    with lora.unwrapped(ranker, merge=False):
+        _write_backbones(ranker, folder / lora.BASE)
+    lora.save(ranker, folder)
+    _write_own(ranker, folder)
+    (folder / "README.md").write_text(model_card(ranker, card, opens_in_library=False))
+
+
+def backbone_folder(spec: Any, folder: Path) -> Path:
+    """Where a saved ranker keeps its backbone."""
+    return folder / lora.BASE if getattr(spec, "lora", None) else folder
+
+
+def _write_backbones(ranker: Ranker, folder: Path) -> None:
     for subfolder, attribute in ranker.backbones().items():
         with quiet():
             getattr(ranker, attribute).save_pretrained(folder / subfolder)
         if subfolder:
             _save_tokenizer(ranker, folder / subfolder)
     _save_tokenizer(ranker, folder)
+
+
+def _write_own(ranker: Ranker, folder: Path) -> None:
+    """The heads and what is known about the ranker."""
     heads = _head_tensors(ranker)
     save_file({name: tensor.detach().contiguous().cpu() for name, tensor in heads.items()}, folder / HEADS)
     facts = {
@@ -100,10 +133,6 @@ def _write(ranker: Ranker, folder: Path, card: str) -> None:
         "fresh_parameters": sorted(ranker.fresh_parameters()),
     }
     write_json(folder / FACTS, facts)
-    modules = ranker.exported_modules()
-    if modules is not None:
-        _write_library_files(ranker, folder, modules)
-    (folder / "README.md").write_text(model_card(ranker, card, opens_in_library=modules is not None))
 
 
 def _save_tokenizer(ranker: Ranker, folder: Path) -> None:

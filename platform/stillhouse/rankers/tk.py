@@ -57,7 +57,7 @@ class TransformerKernel(SeparableRanker):
         tokenizer = load_tokenizer(folder)
         if spec.embedding_dim is not None:
             return cls(spec, tokenizer, len(tokenizer), spec.embedding_dim).draw_fresh(seed)
-        table = load_model(AutoModel, folder, read_config(folder))[0].get_input_embeddings().weight
+        table = load_model(AutoModel, folder, read_config(folder), whole=True)[0].get_input_embeddings().weight
         ranker = cls(spec, tokenizer, *table.shape)
         with torch.no_grad():
             ranker.embedding.weight.copy_(table)

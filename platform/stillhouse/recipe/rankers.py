@@ -34,10 +34,24 @@ class _Ranker(Spec):
     """Compile each layer with torch.compile at its first use (minutes, then faster); needs a C++ compiler."""
 
 
+class LoraSpec(Spec):
+    """Low-rank updates of frozen weights: W + (alpha / rank) B A (Hu et al., arXiv:2106.09685)."""
+
+    rank: Annotated[int, Field(ge=1, le=65_536)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The update is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """On the input of A while it trains."""
+    target: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = "all-linear"
+    """Names of linear layers inside the transformer blocks, e.g. `[q_proj, v_proj]`; `all-linear` takes every one."""
+
+
 class _Layered(_Ranker):
     num_layers: Layers | None = None
     """Keep only the first layers of the backbone; None keeps all."""
     # Left out of dumps where it is not used, as `compile` is.
+    lora: Annotated[LoraSpec | None, Field(exclude_if=lambda value: value is None)] = None
+    """Freeze the backbone and train low-rank adapters and the head (extra `lora`); None trains all weights."""
     layers: Annotated[ChosenLayers | None, Field(exclude_if=lambda value: value is None)] = None
     """Keep these layers of the backbone, counted from 0, e.g. `[0, 2, 5]` of a teacher's folder; None keeps all."""
 

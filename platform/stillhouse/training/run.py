@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from stillhouse.rankers import RANKERS
+from stillhouse.rankers import lora
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import checkpoints, ranks, sharding
 from stillhouse.training.job import Report, TrainingJob, load_data
@@ -48,9 +48,9 @@ def run_job(
     ranks.barrier()
     device = device or pick_device()
     dtype = pick_dtype(job.scale_spec.dtype, device)
-    ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed).to(device)
+    ranker = sharding.build(job.ranker_spec, job.seed, job.scale_spec.sharding, device)
     data = load_data(job, ranker)
-    module = sharding.shard(ranker, job.scale_spec.sharding, dtype)
+    module = sharding.shard(ranker, job.scale_spec.sharding, device, dtype)
     trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report)
     metrics: dict[str, float] = {}
     for index, (name, stage) in enumerate(job.stage_specs.items()):
@@ -70,13 +70,13 @@ def _stage_is_behind(trainer: Trainer, index: int) -> bool:
 
 def _save(job: TrainingJob, ranker: Ranker, output: Path, checkpoint_folder: Path) -> None:
     sharded = any(hasattr(parameter, "full_tensor") for parameter in ranker.parameters())
-    if sharded:
-        state = sharding.unsharded_state(ranker)
-        if ranks.rank() == 0:
-            ranker = RANKERS[job.ranker["ranker"]].from_spec(job.ranker_spec, seed=job.seed)
-            ranker.load_state_dict(state)
-    if ranks.rank() == 0:
-        ranker.to("cpu").save_pretrained(output)
+    whole = sharding.whole_copy(ranker, job.ranker_spec, job.seed) if sharded else ranker
+    if whole is not None and ranks.rank() == 0:
+        whole = whole.to("cpu")
+        card = lora.describe(whole)
+        # For good: `save_pretrained` would keep the weights without adapters beside the merged ones.
+        lora.fold(whole)
+        whole.save_pretrained(output, card)
         curve = checkpoint_folder / CURVE
         if curve.exists():
             shutil.copy(curve, output / CURVE)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from stillhouse.rankers import RANKERS, skeleton
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import ranks
 
@@ -28,32 +30,91 @@ def choose(policy: Policy, ranker: nn.Module) -> Policy:
     return "ddp" if sum(parameter.numel() for parameter in ranker.parameters()) < SMALL else "fsdp"
 
 
-def shard(ranker: Ranker, policy: Policy, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Spread a ranker over the ranks; returns the module to call in training.
+def build(spec: Any, seed: int, policy: Policy, device: torch.device) -> Ranker:
+    """A fresh ranker for `shard`: where FSDP2 will wrap it, its backbone's weights are still in their files.
 
-    FSDP2 shards in place: the ranker itself is returned, its parameters become DTensors. DDP returns a wrapper; the
-    ranker stays whole inside. `dtype` is what FSDP2 gathers weights in on an accelerator.
+    Raises BackboneError as `Ranker.from_spec` does.
+    """
+    kind = RANKERS[spec.ranker]
+    if ranks.world_size() > 1 and policy in ("auto", "fsdp"):
+        with skeleton.skeletons():
+            ranker = kind.from_spec(spec, seed=seed)
+        if choose(policy, ranker) == "fsdp":
+            return ranker
+    return kind.from_spec(spec, seed=seed).to(device)
+
+
+def shard(ranker: Ranker, policy: Policy, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Spread a ranker over the ranks, on `device`; returns the module to call in training.
+
+    FSDP2 shards in place: the ranker itself is returned, its parameters become DTensors; of weights still in their
+    files each rank reads its own rows, one weight at a time. DDP returns a wrapper; the ranker stays whole inside.
+    `dtype` is what FSDP2 gathers weights in on an accelerator.
     """
     chosen = choose(policy, ranker)
     if chosen == "ddp":
         return DistributedDataParallel(ranker)
     if chosen == "fsdp":
-        _fully_shard(ranker, dtype)
+        _fully_shard(ranker, device, dtype)
     return ranker
 
 
-def _fully_shard(ranker: Ranker, dtype: torch.dtype) -> None:
-    device = next(ranker.parameters()).device.type
-    mesh = init_device_mesh(device, (ranks.world_size(),))
+def _fully_shard(ranker: Ranker, device: torch.device, dtype: torch.dtype) -> None:
+    mesh = init_device_mesh(device.type, (ranks.world_size(),))
     # On CPU the caller's autocast does the mixed precision; weights are gathered in float32.
-    precision = MixedPrecisionPolicy(param_dtype=dtype if device != "cpu" else None, reduce_dtype=torch.float32)
+    precision = MixedPrecisionPolicy(param_dtype=dtype if device.type != "cpu" else None, reduce_dtype=torch.float32)
     large = sum(parameter.numel() for parameter in ranker.parameters()) >= SMALL
     for block in ranker.blocks():
         fully_shard(block, mesh=mesh, mp_policy=precision, reshard_after_forward=large)
     fully_shard(ranker, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
+    _fill(ranker, mesh, device)
     for name in ranker.forward_methods:
         # Without it a call past `forward` meets sharded weights and fails.
         register_fsdp_forward_method(ranker, name)
+
+
+def _fill(ranker: Ranker, mesh: DeviceMesh, device: torch.device) -> None:
+    """Read this rank's rows of every weight that is still in its file."""
+    read: dict[str, nn.Parameter] = {}
+    once: dict[int, nn.Parameter] = {}
+    for path, module in ranker.named_modules():
+        for leaf, stored in skeleton.stored_weights(module).items():
+            parameter: Any = getattr(module, leaf)
+            if not parameter.is_meta:
+                # A buffer: every rank has it whole.
+                parameter.copy_(stored.rows(0, stored.shape[0], parameter.dtype))
+                continue
+            if id(parameter) not in once:
+                rows = _own_rows(parameter, stored, mesh).to(device)
+                placed = DTensor.from_local(
+                    rows, mesh, parameter.placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
+                )
+                once[id(parameter)] = nn.Parameter(placed, requires_grad=parameter.requires_grad)
+            # Tied weights have several names and stay one parameter.
+            read[f"{path}.{leaf}"] = once[id(parameter)]
+    if read:
+        ranker.load_state_dict(read, strict=False, assign=True)
+
+
+def _own_rows(parameter: Any, stored: skeleton.Stored, mesh: DeviceMesh) -> torch.Tensor:
+    """FSDP2 cuts the first dimension as torch.chunk does: equal pieces, the last ones shorter or empty."""
+    size = -(-parameter.shape[0] // mesh.size())
+    start = min(mesh.get_local_rank() * size, parameter.shape[0])
+    return stored.rows(start, start + parameter.to_local().shape[0], parameter.dtype)
+
+
+def whole_copy(ranker: Ranker, spec: Any, seed: int) -> Ranker | None:
+    """The sharded ranker as one on this CPU, on rank 0; None on the others. All ranks have to call it together."""
+    state = unsharded_state(ranker)
+    if ranks.rank() != 0:
+        return None
+    with skeleton.skeletons():
+        whole = RANKERS[spec.ranker].from_spec(spec, seed=seed)
+    # Taken over, not copied: a large student is in memory once.
+    whole.load_state_dict(state, assign=True)
+    for attribute in whole.backbones().values():
+        getattr(whole, attribute).tie_weights()
+    return whole
 
 
 def unsharded_state(ranker: nn.Module) -> dict[str, torch.Tensor]:

