@@ -171,6 +171,9 @@ def test_pictures_and_cards_are_there(done):
     card = (done[0] / "out" / "student" / "README.md").read_text()
     assert "Taught by cross" in card
     assert "nDCG@10" in card
+    assert "Best on dev" in card
+    assert "| distilled student - contrastive student |" in card
+    assert card.index("## Training") < card.index("## Measured") < card.index("## How to load")
     assert "nDCG@10" in (done[0] / "out" / "teacher" / "README.md").read_text()
 
 

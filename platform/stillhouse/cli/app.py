@@ -11,6 +11,7 @@ import typer
 from stillhouse.cli import (
     doctor,
     evaluate,
+    export,
     job,
     listing,
     new,
@@ -60,6 +61,7 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("rerank")(rerank.rerank)
+app.command("export")(export.export)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)

@@ -13,7 +13,9 @@ from stillhouse.cli.options import OutputFile, RecipeArgument, SetOption, SplitO
 
 def rerank(
     recipe: RecipeArgument,
-    ranker: Annotated[str, typer.Argument(metavar="RANKER", help="Folder of a saved ranker, or a hub name.")],
+    ranker: Annotated[
+        str, typer.Argument(metavar="RANKER", help="Folder of a saved ranker, a hub name, or an MLflow URI.")
+    ],
     overrides: SetOption,
     output: OutputFile = Path("rerank.trec.gz"),
     split: SplitOption = "test",

@@ -15,6 +15,7 @@ from stillhouse.evaluation.diagnostics import score_spread
 from stillhouse.evaluation.latency import Latency, latency
 from stillhouse.evaluation.measures import named_qrels
 from stillhouse.evaluation.report import Report, SystemResult, build_report, write_report
+from stillhouse.evaluation.table import markdown
 from stillhouse.evaluation.trec import write_run
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model
@@ -117,6 +118,8 @@ def _latency(context: Context, model: Model) -> Latency:
 
 def save_models(context: Context, models: Mapping[str, Model], cards: Mapping[str, str]) -> None:
     """Copy the rankers to the output folder, each with its model card."""
+    from stillhouse.rankers.card import with_body
+
     for name in {name.partition("/")[0] for name in models}:
         shutil.rmtree(context.output / name, ignore_errors=True)
     for name, model in models.items():
@@ -124,7 +127,7 @@ def save_models(context: Context, models: Mapping[str, Model], cards: Mapping[st
         shutil.copytree(model.path, target, ignore=shutil.ignore_patterns("done.json"))
         if name in cards:
             card = target / "README.md"
-            card.write_text(card.read_text() + "\n" + cards[name])
+            card.write_text(with_body(card.read_text(), cards[name]))
 
 
 def card_text(context: Context, model: Model, report: Report, system: str, taught_by: str = "") -> str:
@@ -145,20 +148,23 @@ def card_text(context: Context, model: Model, report: Report, system: str, taugh
     ]
     for result in report.systems:
         if result.name == system:
-            lines += _measured(context, result)
+            lines += _measured(context, model, report, result)
     return "\n".join(lines)
 
 
-def _measured(context: Context, result: SystemResult) -> list[str]:
+def _measured(context: Context, model: Model, report: Report, result: SystemResult) -> list[str]:
+    """The best dev figure of the training, and the whole test table of the run with its comparisons."""
     recipe = context.recipe
+    dev = [f"{name} {model.facts[name]:.4f}" for name in result.per_query if name in model.facts]
     return [
         "## Measured",
         "",
-        f"On `{recipe.collection.test}`, {len(next(iter(result.per_query.values())))} queries, "
-        f"re-ranking the first {recipe.evaluation.depth} of {recipe.candidates.source}:",
+        *([f"Best on dev (`{recipe.collection.dev}`) while training: {', '.join(dev)}.", ""] if dev else []),
+        f"On test (`{recipe.collection.test}`), {len(next(iter(result.per_query.values())))} queries, "
+        f"re-ranking the first {recipe.evaluation.depth} of {recipe.candidates.source}; "
+        f'this ranker is "{result.name}":',
         "",
-        *(f"- {name}: {sum(values.values()) / len(values):.4f}" for name, values in result.per_query.items()),
-        "",
+        markdown(report),
     ]
 
 

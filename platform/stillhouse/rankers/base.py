@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.rankers import lora, saving
-from stillhouse.rankers.backbones import checkpoint_layers, layers_of
+from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
 from stillhouse.rankers.batching import Batch, Ids
 from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
@@ -90,8 +90,8 @@ class Ranker(nn.Module, ABC):
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Self:
-        """Reopen what `save_pretrained` wrote; any missing weight is a BackboneError."""
-        folder = Path(path)
+        """Reopen what `save_pretrained` wrote (folder, hub name, MLflow URI); a missing weight is an error."""
+        folder = resolve(str(path))
         facts = saving.read_facts(folder, cls.key)
         spec: Any = cls.spec_class.model_validate_json(json.dumps(facts["spec"]))
         with torch.random.fork_rng(devices=[]):

@@ -32,9 +32,11 @@ RANKERS: dict[str, type[Ranker]] = {
 
 
 def load_ranker(path_or_hub_name: str | Path) -> Ranker:
-    """The ranker saved in a folder or under a hub name: ours, of sentence-transformers, or a Hugging Face classifier.
+    """The ranker saved in a folder: ours, of sentence-transformers, or a Hugging Face classifier.
 
-    Raises BackboneError when a weight is missing or a layer is not one that a ranker here can express.
+    The folder may be named by a hub name (`owner/name`, `owner/name@revision`) or an MLflow URI (`runs:/ID/student`,
+    `models:/NAME/VERSION`). Weights are safetensors, and code that lies beside them never runs. Raises BackboneError
+    when a weight is missing or a layer is not one that a ranker here can express.
     """
     folder = resolve(str(path_or_hub_name))
     if (folder / saving.FACTS).is_file():

@@ -16,7 +16,21 @@ import pytest
 import stillhouse
 from stillhouse.cli.app import app
 
-VERBS = ["run", "score", "train", "tune", "evaluate", "rerank", "plan", "new", "report", "ui", "list", "doctor"]
+VERBS = [
+    "run",
+    "score",
+    "train",
+    "tune",
+    "evaluate",
+    "rerank",
+    "export",
+    "plan",
+    "new",
+    "report",
+    "ui",
+    "list",
+    "doctor",
+]
 VERBS += [f"scores {verb}" for verb in ("list", "show", "verify", "export", "import", "merge", "gc")]
 VERBS += [f"job {verb}" for verb in ("submit", "status", "logs", "stop", "list")]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(stillhouse.__file__).parents[1])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from stillhouse.errors import BackboneError
 from stillhouse.rankers import RANKERS
+from stillhouse.rankers.batching import Tokens
 from stillhouse.rankers.export import export
 from tests.contracts.ranker_contract import CAPS, DOCS, QUERIES
 from tests.contracts.tiny_models import write_model
@@ -65,16 +67,45 @@ def test_pylate_layout(bert: Path, tmp_path: Path, attend: bool, expansion: str)
     torch.testing.assert_close(ranker.score(QUERIES[1:], [DOCS[1][:2]])[0], theirs_N.cpu().float())
 
 
-@pytest.mark.parametrize("key", ["cross_encoder", "dual_encoder"])
-def test_onnx(bert: Path, tmp_path: Path, key: str) -> None:
+ONNX_OPTIONS: dict[str, dict[str, Any]] = {
+    "cross_encoder": {},
+    "dual_encoder": {"projection_dim": 8, "output_layer_norm": True, "similarity": "cosine"},
+}
+
+
+@pytest.mark.parametrize("key", ONNX_OPTIONS)
+def test_onnx(bert: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of rows of any length, padded or not, also rows longer and shorter than those it was made with."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    ranker = RANKERS[key].from_backbone(str(bert), **CAPS)
+    ranker = RANKERS[key].from_backbone(str(bert), num_layers=1, **CAPS, **ONNX_OPTIONS[key]).train()
     export(ranker, tmp_path / "out", "onnx")
-    session = runtime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
-    tokens = ranker.collate(ranker.tokenise(QUERIES), [ranker.tokenise(row) for row in DOCS]).pieces[0].tokens
-    inputs = {"input_ids": tokens.ids_PL, "attention_mask": tokens.mask_PL, "token_type_ids": tokens.types_PL}
-    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    assert ranker.training
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(str(tmp_path / "out" / "model.onnx"), options)
+    generator = torch.Generator().manual_seed(5)
+    for rows, length, padded in [(1, 1, 0), (1, 3, 0), (2, 8, 3), (5, 31, 12), (3, 160, 100)]:
+        ids_PL = torch.randint(5, 60, (rows, length), generator=generator)
+        mask_PL = torch.ones_like(ids_PL)
+        mask_PL[0, length - padded :] = 0
+        types_PL = (torch.arange(length) > length // 3).long().expand(rows, -1).contiguous()
+        tensors = {"input_ids": ids_PL, "attention_mask": mask_PL, "token_type_ids": types_PL}
+        (found,) = session.run(None, {name: tensor.numpy() for name, tensor in tensors.items()})
+        tokens = Tokens(ids_PL, mask_PL, types_PL)
+        with ranker.inference():
+            expected = ranker.score_rows(tokens) if key == "cross_encoder" else ranker._encode(tokens, "doc")
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+
+    # The code of the card makes the same rows and gives the same.
+    monkeypatch.chdir(tmp_path / "out")
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)[-1], names)
+    docs = ["a document", "another one"]
     with ranker.inference():
-        expected = ranker.score_rows(tokens) if key == "cross_encoder" else ranker._encode(tokens, "doc")
-    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
+        expected = (
+            ranker.score(["a query"], [docs])[0]
+            if key == "cross_encoder"
+            else ranker.encode_docs(ranker.tokenise(docs))
+        )
+    torch.testing.assert_close(torch.from_numpy(names["outputs"]), expected, rtol=1e-5, atol=1e-5)
