@@ -151,7 +151,7 @@ def _pylate_line(found: dict[str, Any]) -> str:
         f"| `colbert`, exported | PyLate {peer['pylate']} with sentence-transformers {peer['sentence-transformers']}, "
         f"in its own environment: {len(found['cases'])} combinations of switches "
         f"| MiniLM, projected to {found['projection_dim']} | {found['max_difference']:.1e} | {found['max_score']:.1e} "
-        "| as above | yes | as above |"
+        "| as above and the projection | yes | 4 D (L + 2) |"
     )
 
 
