@@ -17,6 +17,7 @@ from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model
 from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
 from stillhouse.scores.ensemble import Ensemble
+from stillhouse.scores.files import absolute
 from stillhouse.scores.identity import identity_of
 from stillhouse.scores.store import ScoreStore
 from stillhouse.training.groups import scoring_pairs
@@ -101,8 +102,11 @@ def score_training_pairs(context: Context, teacher: Teacher) -> TeacherFile:
 def _filled(context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray) -> ScoreStore:
     """The store of one teacher; what it lacks of the pairs is scored first."""
     store = teacher_store(context, model)
+    store.mending = True
     if np.isnan(store.lookup(*_hashes(context, query_rows, doc_rows))).any():
         _fill(context, name, store, model, pa.table({"query_row": query_rows, "doc_row": doc_rows}))
+    if store.set_aside:
+        context.note(f"corrupt files set aside, their pairs scored again: {', '.join(store.set_aside)}")
     return store
 
 
@@ -110,7 +114,7 @@ def _imported(context: Context, spec: ScoresTeacher) -> ScoreStore:
     """A score file as a store of its own."""
     from stillhouse.scores.exchange import import_scores
 
-    root = Path(context.recipe.store.path).absolute()
+    root = absolute(context.recipe.store.path)
     imported = import_scores(Path(spec.scores), root, context.collection, scale=spec.scale)
     if imported.unknown:
         context.note(f"{spec.scores}: {imported.unknown:,} lines name a query or document that is not here")
@@ -128,7 +132,7 @@ def teacher_store(context: Context, model: Model) -> ScoreStore:
 
     dtype = dtype_name(context)
     identity = identity_of(load_ranker(model.path), dtype, context.device())
-    return ScoreStore(Path(context.recipe.store.path).absolute(), identity, context.recipe.store.partitions)
+    return ScoreStore(absolute(context.recipe.store.path), identity, context.recipe.store.partitions)
 
 
 def dtype_name(context: Context) -> Any:

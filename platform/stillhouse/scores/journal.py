@@ -9,10 +9,9 @@ import platform
 import time
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from stillhouse.artifacts import write_json
+from stillhouse.scores.files import Place, put_json
 
 FOLDER = "jobs"
 _LIBRARIES = ("stillhouse", "torch", "transformers", "tokenizers", "ray", "pyarrow", "numpy")
@@ -21,7 +20,7 @@ _LIBRARIES = ("stillhouse", "torch", "transformers", "tokenizers", "ray", "pyarr
 class Journal:
     """The record of one scoring job: written at its start, as it goes and at its end."""
 
-    def __init__(self, store_path: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, store_path: Place, facts: dict[str, Any]) -> None:
         self._start = time.monotonic()
         self._written = 0.0
         now = datetime.now(UTC)
@@ -51,10 +50,10 @@ class Journal:
     def _write(self) -> None:
         self._written = time.monotonic()
         self.facts["seconds"] = round(self._written - self._start, 3)
-        write_json(self.path, self.facts)
+        put_json(self.path, self.facts)
 
 
-def read_jobs(store_path: Path) -> list[dict[str, Any]]:
+def read_jobs(store_path: Place) -> list[dict[str, Any]]:
     """The jobs of a store, oldest first; a killed one still says `running`."""
     return [json.loads(path.read_text()) for path in sorted((store_path / FOLDER).glob("*.json"))]
 

@@ -26,6 +26,8 @@ class ScoreReport:
     seconds: float
     duplicated: int = 0
     """Pairs that another job scored at the same time; they stand in the store once."""
+    set_aside: tuple[str, ...] = ()
+    """Corrupt files that the job found: renamed to `<name>.corrupt`, their pairs scored again where asked for."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Tally:
 
     plan: Plan
     progress: Progress | None
+    set_aside: tuple[str, ...] = ()
     scored: int = 0
     found: int = 0
     duplicated: int = 0
@@ -81,6 +84,7 @@ class Tally:
             "scored": self.scored,
             "reused": self.reused,
             "duplicated": self.duplicated,
+            "set_aside": list(self.set_aside),
             "truncated": self.truncated,
             "tokens": self.tokens,
             "actor_seconds": round(self.actor_seconds, 3),
@@ -88,7 +92,8 @@ class Tally:
 
     def report(self, seconds: float) -> ScoreReport:
         share = self.truncated / self.scored if self.scored else 0.0
-        return ScoreReport(self.scored, self.reused, self.pairs_per_second, share, seconds, self.duplicated)
+        rate, aside = self.pairs_per_second, self.set_aside
+        return ScoreReport(self.scored, self.reused, rate, share, seconds, self.duplicated, aside)
 
     def _info(self) -> dict[str, Any]:
         left = self.plan.total - self.reused - self.scored
