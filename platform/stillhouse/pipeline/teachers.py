@@ -147,7 +147,10 @@ def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: p
         context.ray()
 
         def progress(done: int, total: int, info: dict[str, Any]) -> None:
-            advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s, {info['truncated_share']:.1%} truncated")
+            rates = sorted(info["actors"].values())
+            actors = f", {len(rates)} actors at {rates[0]:.0f} to {rates[-1]:.0f}" if rates else ""
+            share = f"{info['truncated_share']:.1%} truncated"
+            advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s{actors}, {share}")
 
         report = score_pairs(
             store,
@@ -158,7 +161,11 @@ def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: p
             dtype=dtype_name(context),
             num_actors=context.recipe.store.actors,
             progress=progress,
+            parity_check=context.recipe.store.parity_check,
+            parity_tolerance=context.recipe.store.parity_tolerance,
         )
+    if report.parity:
+        context.note(f"parity with float32 on a CPU, {report.parity}")
     context.note(
         f"{report.scored:,} pairs scored, {report.reused:,} reused, {report.pairs_per_second:.0f} pairs/s, "
         f"{report.truncated_share:.1%} truncated"

@@ -81,6 +81,11 @@ def address_of(path: Place) -> str:
     return path.uri if isinstance(path, RemotePath) else str(_local(path).resolve())
 
 
+def patience_of(path: Place) -> float:
+    """How long its storage is asked again, in seconds."""
+    return path.storage.patience_s if isinstance(path, RemotePath) else 0.0
+
+
 def put(path: Place, content: bytes) -> None:
     """Write a file that appears complete or not at all, over an older one."""
     if isinstance(path, RemotePath):

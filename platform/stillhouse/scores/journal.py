@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.metadata
 import json
 import os
@@ -33,6 +34,7 @@ class Journal:
             "started": now.isoformat(timespec="seconds"),
             "host": platform.node(),
             "pid": os.getpid(),
+            "user": _user(),
             "versions": {name: _version(name) for name in _LIBRARIES},
         }
         self._write()
@@ -56,6 +58,13 @@ class Journal:
 def read_jobs(store_path: Place) -> list[dict[str, Any]]:
     """The jobs of a store, oldest first; a killed one still says `running`."""
     return [json.loads(path.read_text()) for path in sorted((store_path / FOLDER).glob("*.json"))]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        return str(os.getuid())
 
 
 def _version(library: str) -> str:

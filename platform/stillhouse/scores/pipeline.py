@@ -22,13 +22,16 @@ from stillhouse.errors import StoreError
 from stillhouse.rankers import Ranker, load_ranker
 from stillhouse.scores.actor import Outcome, ShardScorer
 from stillhouse.scores.attempts import Attempts
-from stillhouse.scores.files import address_of, os_error_told
+from stillhouse.scores.files import address_of, os_error_told, patience_of
 from stillhouse.scores.identity import Device, Dtype, identity_of, resolve_dtype
 from stillhouse.scores.journal import Journal
+from stillhouse.scores.parity import TOLERANCE, check_parity
 from stillhouse.scores.placement import Placement, here, local_device, place, scoring_device
 from stillhouse.scores.plan import LARGEST, Plan, Shard, make_plan, pairs_per_shard
 from stillhouse.scores.store import ScoreStore
 from stillhouse.scores.tally import Progress, ScoreReport, Tally
+
+logger = logging.getLogger(__name__)
 
 NO_PROGRESS_S = 3600.0
 """A pipeline in which no shard starts or ends for this long is stopped."""
@@ -47,6 +50,8 @@ def score_pairs(
     progress: Progress | None = None,
     shard_size: int | None = None,
     max_tries: int = 3,
+    parity_check: int = 0,
+    parity_tolerance: float = TOLERANCE,
 ) -> ScoreReport:
     """Score the pairs (query_row, doc_row: int32) that the store lacks; the rest cost a look-up.
 
@@ -54,7 +59,7 @@ def score_pairs(
     the same call again scores at most the shards that were in flight. Raises StoreError for a pair without a finite
     score, for a shard that ended its actor `max_tries` times, and where the store cannot be written; finished shards
     are kept. A corrupt file is set aside, and its pairs count as missing. `num_actors=0` scores in this process,
-    without Ray.
+    without Ray. `parity_check` pairs are first scored in float32 on this CPU as well (`scores/parity.py`).
     """
     with _os_errors_told(store):
         start = time.perf_counter()
@@ -71,21 +76,33 @@ def score_pairs(
         if not shard_size:
             plan = make_plan(store, queries, docs, pairs, pairs_per_shard(ranker, device))
         placement = here() if num_actors == 0 else place(num_actors, len(plan.shards))
-        arguments = {
-            "store_path": address_of(store.path),
-            # Workers have another working directory; what is no folder here is a hub name.
-            "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
-            "collection_path": str(collection.path.resolve()),
+        arguments = _addresses(store, ranker_path, collection) | {
             "split_name": split_name,
             "dtype": resolve_dtype(dtype, device),
             "device": device,
             "threads": placement.threads,
             "max_tries": max_tries,
         }
+        facts = arguments | {"collection": collection.digest, "actors": placement.actors}
+        if parity_check:
+            parity = check_parity(plan, parity_check, arguments | {"job": "parity"}, placement, parity_tolerance)
+            logger.info("parity: %s", parity)
+            facts["parity"] = parity.facts()
         tally = Tally(plan, progress, tuple(store.set_aside))
-        journal = Journal(store.path, arguments | {"collection": collection.digest, "actors": placement.actors})
+        journal = Journal(store.path, facts)
         _run(store, plan, arguments | {"job": journal.job}, placement, journal, tally)
-        return tally.report(time.perf_counter() - start)
+        return tally.report(time.perf_counter() - start, parity if parity_check else None)
+
+
+def _addresses(store: ScoreStore, ranker_path: Path | str, collection: Collection) -> dict[str, Any]:
+    """Where an actor finds things: its working directory is another one."""
+    return {
+        "store_path": address_of(store.path),
+        "patience_s": patience_of(store.path),
+        # What is no folder here is a hub name.
+        "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
+        "collection_path": str(collection.path.resolve()),
+    }
 
 
 def _run(

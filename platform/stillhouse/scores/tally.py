@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from stillhouse.errors import StoreError
 from stillhouse.scores.actor import Outcome
+from stillhouse.scores.parity import Parity
 from stillhouse.scores.plan import Plan
 
 
@@ -27,7 +28,9 @@ class ScoreReport:
     duplicated: int = 0
     """Pairs that another job scored at the same time; they stand in the store once."""
     set_aside: tuple[str, ...] = ()
-    """Corrupt files that the job found: renamed to `<name>.corrupt`, their pairs scored again where asked for."""
+    """Corrupt files met since the store was opened: now `<name>.corrupt`, their pairs scored again where asked for."""
+    parity: Parity | None = None
+    """What the check before the job found."""
 
 
 @dataclass
@@ -90,10 +93,10 @@ class Tally:
             "actor_seconds": round(self.actor_seconds, 3),
         }
 
-    def report(self, seconds: float) -> ScoreReport:
+    def report(self, seconds: float, parity: Parity | None = None) -> ScoreReport:
         share = self.truncated / self.scored if self.scored else 0.0
         rate, aside = self.pairs_per_second, self.set_aside
-        return ScoreReport(self.scored, self.reused, rate, share, seconds, self.duplicated, aside)
+        return ScoreReport(self.scored, self.reused, rate, share, seconds, self.duplicated, aside, parity)
 
     def _info(self) -> dict[str, Any]:
         left = self.plan.total - self.reused - self.scored
