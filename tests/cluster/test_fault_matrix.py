@@ -132,7 +132,7 @@ def test_a_killed_driver_and_two_writers(world: World, whole: Whole, tmp_path: P
     second = world.driver(tmp_path)
     wait_until(lambda: sum(file_rows(store)) > kept + IN_FLIGHT)
     report = world.score(store, num_actors=0)
-    second.communicate(timeout=180)
+    second.communicate(timeout=300)
     assert second.returncode == 0
     states = sorted(job["state"] for job in read_jobs(store.path))
     # This process has no journal if the other writer was done before it looked.
@@ -289,7 +289,7 @@ def test_a_storage_that_goes_away_and_two_writers_when_it_is_back(world: World, 
     first = world.driver(root)
     wait_until(lambda: len(store.files()) >= 12)
     s3.stop()
-    output, _ = first.communicate(timeout=180)
+    output, _ = first.communicate(timeout=300)
     assert first.returncode == 1
     # Ray writes there as well.
     told = output[output.index("error: ") :]
@@ -305,7 +305,7 @@ def test_a_storage_that_goes_away_and_two_writers_when_it_is_back(world: World, 
     second = world.driver(root)
     wait_until(lambda: len(store.files()) > len(others) + 4)
     report = world.score(store, num_actors=0)
-    second.communicate(timeout=180)
+    second.communicate(timeout=300)
     assert second.returncode == 0
     assert report.scored + report.reused == ALL == len(store)
     assert damaged.with_name(f"{damaged.name}.corrupt").exists()
