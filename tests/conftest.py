@@ -17,6 +17,13 @@ from stillhouse.recipe.tree import CandidatesSpec, CollectionSpec
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "cluster" in item.path.relative_to(Path(__file__).parent).parts[:1]:
+            item.add_marker(pytest.mark.cluster)
+
+
 WORDS = """
     river stone garden window letter engine winter market silver forest bridge candle doctor pencil island mirror
     planet rocket basket copper desert feather hammer jungle kettle ladder magnet needle orange pepper quartz ribbon
