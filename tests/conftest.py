@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -113,7 +114,9 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path]
     from stillhouse.tracking.mlflow_tracker import open_client
 
     template = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    open_client(f"sqlite:///{template}").search_experiments()
+    # MLflow's own experiment keeps its artifacts where the process stood when the database was made.
+    with contextlib.chdir(template.parent):
+        open_client(f"sqlite:///{template}").search_experiments()
 
     def copy(folder: Path) -> str:
         shutil.copy(template, folder / "mlflow.db")
