@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _SCORE = "score.weight"
 """The head of a causal model for sequence classification."""
-_SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")
-"""Gemma 2 and 3, RecurrentGemma: logit -> cap tanh(logit / cap)."""
 
 
 class LanguageModelRanker(JointRanker):
@@ -63,7 +61,7 @@ class LanguageModelRanker(JointRanker):
     def _opened(cls, spec: Any, folder: Path) -> Self:
         config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
         auto_class = AutoModel if spec.head == "linear" else AutoModelForCausalLM
-        return cls(spec, load_model(auto_class, folder, config)[0], load_tokenizer(folder))
+        return cls(spec, load_model(auto_class, folder, config, layers=spec.layers)[0], load_tokenizer(folder))
 
     def make_template(self) -> Template:
         """The prompt's own tokens; the query is text 0 and the document text 1 wherever the prompt puts them."""
@@ -103,25 +101,27 @@ class LanguageModelRanker(JointRanker):
         if self.head is not None:
             scores_P1: Tensor = self.head(last_PD)
             return scores_P1[:, 0]
-        with torch.autocast(last_PD.device.type, enabled=False):
-            return self._answer(last_PD.float())
+        return self._answer(last_PD)
 
     def _answer(self, last_PD: Tensor) -> Tensor:
-        """logit(yes) - logit(no), or logit(yes) where there is no other answer, as the model's own head gives them."""
+        """logit(yes) - logit(no), or logit(yes) without a no, as the model itself makes its logits; float32 [P]."""
         output, config = self.backbone.get_output_embeddings(), self.backbone.config
         answers = self.get_buffer("answers")
         answer_AD = output.weight[answers].float()
-        cap = next((getattr(config, name) for name in _SOFT_CAPS if getattr(config, name, None)), None)
+        cap = _soft_cap(config)
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
-        if cap is None and len(answers) == 2 and scale == 1 and getattr(output, "bias", None) is None:
-            scores_P: Tensor = last_PD @ (answer_AD[0] - answer_AD[1])
-            return scores_P
-        logits_PA = scale * last_PD @ answer_AD.T
-        if getattr(output, "bias", None) is not None:
-            logits_PA = logits_PA + scale * output.bias[answers].float()
-        if cap is not None:
-            logits_PA = cap * torch.tanh(logits_PA / cap)
-        return logits_PA[:, 0] - logits_PA[:, 1] if len(answers) == 2 else logits_PA[:, 0]
+        with torch.autocast(last_PD.device.type, enabled=False):
+            if len(answers) == 2 and cap is None and output.bias is None and scale == 1:
+                scores_P: Tensor = last_PD.float() @ (answer_AD[0] - answer_AD[1])
+                return scores_P
+            logits_PA = last_PD.float() @ answer_AD.T
+            if output.bias is not None:
+                logits_PA = logits_PA + output.bias[answers].float()
+            logits_PA = scale * logits_PA
+            if cap is not None:
+                logits_PA = cap * torch.tanh(logits_PA / cap)
+        yes_P: Tensor = logits_PA[:, 0]
+        return yes_P - logits_PA[:, 1] if len(answers) == 2 else yes_P
 
     def heads(self) -> list[nn.Module]:
         return [] if self.head is None else [self.head]
@@ -145,6 +145,12 @@ class Recurrent(LanguageModelRanker):
 
     key: ClassVar[str] = "recurrent"
     spec_class: ClassVar[type[Spec]] = RecurrentSpec
+
+
+def _soft_cap(config: Any) -> float | None:
+    """c of models that bend their logits to c tanh(x / c): RecurrentGemma and Gemma 2 name it differently."""
+    cap: float | None = getattr(config, "logits_soft_cap", None) or getattr(config, "final_logit_softcapping", None)
+    return cap
 
 
 def _token_id(tokenizer: Any, token: str, backbone: str) -> int:
