@@ -16,6 +16,7 @@ class Kind(StrEnum):
     recipes = "recipes"
     spaces = "spaces"
     rankers = "rankers"
+    presets = "presets"
     losses = "losses"
     measures = "measures"
     schema = "schema"
@@ -25,7 +26,7 @@ def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,
     of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe or space.")] = "recipe",
 ) -> None:
-    """List recipes, spaces, rankers, losses, measures or a schema.
+    """List recipes, spaces, rankers, presets, losses, measures or a schema.
 
     \b
     Examples:
@@ -47,6 +48,11 @@ def _rows(kind: Kind) -> Iterator[tuple[str, str]]:
         from stillhouse.evaluation.measures import known_measures
 
         yield from known_measures()
+    elif kind is Kind.presets:
+        from stillhouse.recipe.presets import PRESETS
+
+        for name, preset in PRESETS.items():
+            yield name, f"{preset.backbone} ({preset.options['ranker']}; {preset.source})"
     elif kind in (Kind.recipes, Kind.spaces):
         yield from _files("jobs/recipes" if kind is Kind.recipes else "search_spaces")
     else:

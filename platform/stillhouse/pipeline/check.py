@@ -8,7 +8,9 @@ from pathlib import Path
 from stillhouse.errors import CollectionError, RecipeError
 from stillhouse.evaluation.measures import parse_measures
 from stillhouse.recipe import Recipe, override
+from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
+from stillhouse.scores.client import check_endpoint
 from stillhouse.search.check import check_space
 from stillhouse.search.space import SearchSpace, load_space
 from stillhouse.training.rules import check_stages
@@ -21,7 +23,9 @@ def check(recipe: Recipe) -> None:
     """Measures, score files, baselines and the search space of a recipe; RecipeError or CollectionError in one line."""
     parse_measures(recipe.evaluation.measures)
     for name, teacher in recipe.teachers.items():
-        if not isinstance(teacher, ScoresTeacher):
+        if isinstance(teacher, EndpointTeacher):
+            check_endpoint(teacher, f"teachers.{name}")
+        elif not isinstance(teacher, ScoresTeacher):
             _check_files(teacher.stages, f"teachers.{name}.stages")
         elif not Path(teacher.scores).is_file():
             raise CollectionError(f"teachers.{name}.scores: {teacher.scores}: no such file")
@@ -36,7 +40,7 @@ def check(recipe: Recipe) -> None:
 def check_stages_of(recipe: Recipe) -> None:
     """Groups, losses and rankers of the teachers', the student's and the baselines' stages; no file is looked at."""
     for name, teacher in recipe.teachers.items():
-        if not isinstance(teacher, ScoresTeacher):
+        if not isinstance(teacher, ScoresTeacher | EndpointTeacher):
             check_stages(teacher.stages, teacher.ranker, taught=False, live=False, place=f"teachers.{name}.stages")
     _check_student(recipe, "")
     for name, changes in recipe.baselines.items():
@@ -50,8 +54,9 @@ def check_stages_of(recipe: Recipe) -> None:
 def _check_student(recipe: Recipe, place: str) -> None:
     teaching = recipe.teaching()
     files = {name: teacher for name, teacher in teaching.items() if isinstance(teacher, ScoresTeacher)}
+    live = not any(isinstance(teacher, ScoresTeacher | EndpointTeacher) for teacher in teaching.values())
     place = f"{place}stages"
-    check_stages(recipe.stages, recipe.student.ranker, taught=bool(teaching), live=not files, place=place)
+    check_stages(recipe.stages, recipe.student.ranker, taught=bool(teaching), live=live, place=place)
     for name, stage in recipe.stages.items():
         ordered = [teacher for teacher, spec in files.items() if spec.scale == "order"]
         if stage.groups.false_negative_margin is not None and ordered:

@@ -13,6 +13,7 @@ from stillhouse.losses import LOSSES
 from stillhouse.pipeline.check import check_stages_of, searched_space
 from stillhouse.rankers import RANKERS
 from stillhouse.recipe import Recipe, override
+from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.rankers import RankerSpec
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
 
@@ -29,6 +30,8 @@ def dry_run(recipe: Recipe) -> list[tuple[str, str]]:
     for name, teacher in recipe.teachers.items():
         if isinstance(teacher, ScoresTeacher):
             found.append((f"teachers.{name}", f"{teacher.scale} scores from {teacher.scores}"))
+        elif isinstance(teacher, EndpointTeacher):
+            found.append((f"teachers.{name}", f"logit scores of {teacher.model} at {teacher.endpoint}"))
         else:
             found.append((f"teachers.{name}", _ranker(f"teachers.{name}", teacher)))
             found += _stages(f"teachers.{name}.stages", teacher.stages, frozenset())

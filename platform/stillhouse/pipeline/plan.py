@@ -17,6 +17,7 @@ from stillhouse.pipeline.run import prepare
 from stillhouse.pipeline.runs import scoring_dtype
 from stillhouse.pipeline.teachers import scoring_depth, teacher_store, training_pairs
 from stillhouse.recipe import Recipe
+from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.tree import ScoresTeacher
 
 BATCH_QUERIES = 8
@@ -49,7 +50,7 @@ def plan(recipe: Recipe, *, console: Console) -> list[TeacherPlan]:
         plans = [
             _plan_teacher(context, name, spec, pairs)
             for name, spec in recipe.teachers.items()
-            if not isinstance(spec, ScoresTeacher)
+            if not isinstance(spec, ScoresTeacher | EndpointTeacher)
         ]
     table = Table(title=f"{recipe.name}: scoring {len(pairs):,} queries to depth {depth}")
     for column in ("teacher", "pairs", "stored", "new", "pairs/s", "time", "device-hours", "bytes"):

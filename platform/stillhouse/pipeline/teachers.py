@@ -18,6 +18,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, triples_of, untuned_model
 from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scoring_dtype
 from stillhouse.recipe import Recipe, override
+from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
 from stillhouse.scores.ensemble import Ensemble
 from stillhouse.scores.files import absolute
@@ -36,7 +37,8 @@ class Teacher:
 
     name: str
     members: dict[str, Model]
-    files: dict[str, ScoresTeacher]
+    files: dict[str, ScoresTeacher | EndpointTeacher]
+    """Those that rank nothing here: score files and endpoints."""
     dev: dict[str, float]
 
 
@@ -44,7 +46,7 @@ def train_teachers(context: Context, recipe: Recipe) -> dict[str, Model]:
     """Every teacher to choose from that is a ranker of ours, trained by its own stages."""
     models = {}
     for name, spec in recipe.teaching().items():
-        if isinstance(spec, ScoresTeacher):
+        if isinstance(spec, ScoresTeacher | EndpointTeacher):
             continue
         if spec.stages:
             models[name] = train_model(context, f"teacher {name}", make_job(context, spec, spec.stages))
@@ -63,11 +65,11 @@ def choose_teacher(context: Context, recipe: Recipe | None = None) -> Teacher:
     if not specs:
         return Teacher("none", {}, {}, {})
     models = train_teachers(context, recipe)
-    files = {name: spec for name, spec in specs.items() if isinstance(spec, ScoresTeacher)}
+    files = {name: spec for name, spec in specs.items() if isinstance(spec, ScoresTeacher | EndpointTeacher)}
     select_by = recipe.evaluation.select_by
     if files:
         if recipe.teacher_selection == "best_on_dev" and len(specs) > 1:
-            raise StoreError("teacher_selection best_on_dev needs rankers: a score file cannot rank dev; use mean")
+            raise StoreError("teacher_selection best_on_dev needs rankers: files and endpoints rank no dev; use mean")
         return Teacher("mean" if len(specs) > 1 else next(iter(files)), models, files, {})
     runs = {name: model_run(context, name, model, "dev") for name, model in models.items()}
     choices: dict[str, dict[str, Model]] = {name: {name: model} for name, model in models.items()}
@@ -129,7 +131,11 @@ def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | No
     query_rows = np.asarray([query for query, docs in pairs.items() for _ in docs], dtype=np.int32)
     doc_rows = np.asarray([doc for docs in pairs.values() for doc in docs], dtype=np.int32)
     stores = [_filled(context, name, model, query_rows, doc_rows) for name, model in teacher.members.items()]
-    stores += [_imported(context, spec) for spec in teacher.files.values()]
+    for name, spec in teacher.files.items():
+        if isinstance(spec, EndpointTeacher):
+            stores.append(_asked(context, name, spec, query_rows, doc_rows))
+        else:
+            stores.append(_imported(context, spec))
     ensemble = Ensemble(stores)
     for stage in (recipe or context.recipe).stages.values():
         for loss in (stage.loss, *stage.extra_losses.values()):
@@ -158,6 +164,38 @@ def _filled(context: Context, name: str, model: Model, query_rows: np.ndarray, d
         _fill(context, name, store, model, pa.table({"query_row": query_rows, "doc_row": doc_rows}))
     if store.set_aside:
         context.note(f"corrupt files set aside, their pairs scored again: {', '.join(store.set_aside)}")
+    return store
+
+
+def _asked(
+    context: Context, name: str, spec: EndpointTeacher, query_rows: np.ndarray, doc_rows: np.ndarray
+) -> ScoreStore:
+    """The store of a teacher behind an endpoint; what it lacks of the pairs is asked for first."""
+    from stillhouse.scores.ask import ask_pairs
+
+    store = ScoreStore(absolute(context.recipe.store.path), spec.identity(), context.recipe.store.partitions)
+    with context.step(f"ask teacher {name}") as advance:
+        if context.recipe.store.actors != 0:
+            context.ray()
+
+        def progress(done: int, total: int, info: dict[str, Any]) -> None:
+            advance(done, total, f"{info['pairs_per_second']:.1f} pairs/s, {info['truncated_share']:.1%} truncated")
+
+        pairs = pa.table({"query_row": query_rows, "doc_row": doc_rows})
+        report = ask_pairs(
+            store,
+            spec,
+            context.collection,
+            "train",
+            pairs,
+            in_process=context.recipe.store.actors == 0,
+            progress=progress,
+            parity_check=context.recipe.store.parity_check,
+            parity_tolerance=context.recipe.store.parity_tolerance,
+        )
+    if report.parity:
+        context.note(f"parity with {spec.compare_with}, {report.parity}")
+    context.note(f"{report.scored:,} pairs asked of {spec.model}, {report.reused:,} reused")
     return store
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
-from stillhouse.rankers.batching import Batch, Ids, Tokens
+from stillhouse.rankers.batching import Batch, Ids, Tokens, ids_by_text
 from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
@@ -195,8 +195,8 @@ class Ranker(nn.Module, ABC):
     def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
         """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""
         check_aligned(queries, docs)
-        query_ids = _ids_by_text(self.reader("query"), queries)
-        doc_ids = _ids_by_text(self.reader("doc"), [text for row in docs for text in row])
+        query_ids = ids_by_text(self.reader("query"), queries)
+        doc_ids = ids_by_text(self.reader("doc"), [text for row in docs for text in row])
         scores_QK = self.score_tokens(
             [query_ids[one] for one in queries], [[doc_ids[one] for one in row] for row in docs]
         )
@@ -316,11 +316,6 @@ class Ranker(nn.Module, ABC):
             wanted = "eager" if self.device.type == "cpu" else "sdpa"
         if backbone.config._attn_implementation != wanted:
             backbone.set_attn_implementation(wanted)
-
-
-def _ids_by_text(reader: Tokeniser, texts: Sequence[str]) -> dict[str, list[int]]:
-    distinct = list(dict.fromkeys(texts))
-    return dict(zip(distinct, reader.tokenise(distinct), strict=True))
 
 
 def _utf8(text: str) -> str:

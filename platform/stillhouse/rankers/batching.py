@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from stillhouse.collection.tokens import Tokeniser
 
 PAD_MULTIPLE = 8
 
@@ -99,6 +102,12 @@ def template_of(tokenizer: Any, num_texts: int) -> Template:
         specials[seen].append(token)
         types[seen].append(kind if has_types else own_kind)
     return Template(tuple(map(tuple, specials)), tuple(map(tuple, types)), tuple(text_types))
+
+
+def ids_by_text(reader: Tokeniser, texts: Sequence[str]) -> dict[str, list[int]]:
+    """Content ids of each different text."""
+    distinct = list(dict.fromkeys(texts))
+    return dict(zip(distinct, reader.tokenise(distinct), strict=True))
 
 
 def pad(rows: Sequence[Row], pad_id: int, max_length: int | None = None) -> Tokens:

@@ -69,7 +69,7 @@ class LanguageModelRanker(JointRanker):
         bos, eos = template_of(self.tokenizer, num_texts=1).specials[0], self.tokenizer.eos_token_id
         parts = self.tokenise(self.prompt.literals)
         ending = [eos] if self.spec.append_eos and eos is not None else []
-        if not (parts[2] or ending):
+        if not (parts[2] or ending or self.spec.joined != "none"):
             raise BackboneError("template ends with a text and append_eos is off: there is no last token to read")
         specials = ((*bos, *parts[0]), tuple(parts[1]), (*parts[2], *ending))
         self.breaks = {side: self.tokenise([self.prompt.slot(side).after])[0] for side in ("query", "doc")}

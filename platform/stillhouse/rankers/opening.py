@@ -61,7 +61,13 @@ def _open_head(folder: Path, config: Any) -> Ranker:
     """A classification model with its own head."""
     caps = _pair_caps(config)
     spec = _spec(CrossEncoder, folder, caps | {"pooling": "pooler"})
-    return CrossEncoder._opened(spec, folder)
+    ranker = CrossEncoder._opened(spec, folder)
+    if not ranker.template.specials[1]:
+        raise BackboneError(
+            f"{folder}: its tokenizer puts nothing between query and document, so it needs a prompt: in a recipe "
+            "{ranker: causal_lm, backbone: FOLDER, head: linear, template: ...}, or a preset"
+        )
+    return ranker
 
 
 def _open_modules(folder: Path, config: Any, modules: list[dict[str, Any]], kinds: list[str]) -> Ranker:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from stillhouse.errors import RecipeError
+from stillhouse.recipe.presets import expand_presets
 from stillhouse.recipe.text import parse_yaml, read_yaml
 from stillhouse.recipe.tree import Recipe
 
@@ -56,6 +57,7 @@ def make_recipe(tree: Any, overrides: Mapping[str, Any] | None = None, place: st
     tree = copy.deepcopy(tree)
     for key, value in (overrides or {}).items():
         set_key(tree, key, copy.deepcopy(value), place)
+    tree = expand_presets(tree, place)
     try:
         # Through JSON: strict types, and lists are taken where tuples are declared.
         return Recipe.model_validate_json(json.dumps(tree))
@@ -167,4 +169,8 @@ def _choose(annotation: Any, node: Any) -> type[BaseModel] | None:
             field = choice.model_fields.get(name)
             if field is not None and set(get_args(field.annotation)) & values:
                 return choice
+    for choice in choices:
+        needed = {name for name, field in choice.model_fields.items() if field.is_required()}
+        if isinstance(node, dict) and needed <= node.keys():
+            return choice
     return choices[0] if choices else None

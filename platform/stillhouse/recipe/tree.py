@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillhouse.recipe.base import Spec
+from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.groups import GroupsSpec
 from stillhouse.recipe.losses import WITHOUT_TEACHER, ExtraLossSpec, LossSpec, Mlm
 from stillhouse.recipe.rankers import (
@@ -159,12 +160,13 @@ class RecurrentTeacher(_Trained, RecurrentSpec):
 
 def _teacher_kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return "scores" if "scores" in value else value.get("ranker")
-    return "scores" if isinstance(value, ScoresTeacher) else getattr(value, "ranker", None)
+        return next((kind for kind in ("scores", "endpoint") if kind in value), value.get("ranker"))
+    return next((kind for kind in ("scores", "endpoint") if hasattr(value, kind)), getattr(value, "ranker", None))
 
 
 TeacherSpec = Annotated[
     Annotated[ScoresTeacher, Tag("scores")]
+    | Annotated[EndpointTeacher, Tag("endpoint")]
     | Annotated[CrossEncoderTeacher, Tag("cross_encoder")]
     | Annotated[DualEncoderTeacher, Tag("dual_encoder")]
     | Annotated[ColbertTeacher, Tag("colbert")]
@@ -251,7 +253,7 @@ class Recipe(Spec):
     candidates: CandidatesSpec = CandidatesSpec()
     teachers: dict[Name, TeacherSpec] = {}
     """Several are an ensemble: the mean of their raw scores (Hofstaetter et al., T2). None is needed where every stage
-    learns from the labels only."""
+    learns from the labels only. `{preset: NAME}` is a public reranker (`stillhouse list presets`)."""
     teacher_selection: Literal["mean", "best_on_dev"] | tuple[Name, ...] = "mean"
     """`best_on_dev` tries each teacher and their mean, and keeps the best on dev; a list is the mean of those named."""
     store: StoreSpec = StoreSpec()

@@ -21,6 +21,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.run import prepare
 from stillhouse.pipeline.runs import scoring_dtype
 from stillhouse.recipe import Recipe, load_recipe, override
+from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.tree import ScoresTeacher
 from stillhouse.reproduction.papers import EXPERIMENTS, STUDENT, Claim, Experiment
 from stillhouse.reproduction.results import Result, Results
@@ -72,7 +73,8 @@ def _rows(recipe: Recipe, results: Results, console: Console, place: str) -> dic
     with Context(recipe, console) as context:
         prepare(context)
         rows = {FIRST_STAGE: results.first_stage(context)}
-        if recipe.teaching() and not any(isinstance(spec, ScoresTeacher) for spec in recipe.teaching().values()):
+        scored_elsewhere = ScoresTeacher | EndpointTeacher
+        if recipe.teaching() and not any(isinstance(spec, scored_elsewhere) for spec in recipe.teaching().values()):
             rows[TEACHER] = results.teacher(context, recipe)
         for row, one in variants(recipe).items():
             rows[row] = results.student(context, row, one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -62,8 +63,12 @@ class Side(NamedTuple):
     max_length: int
 
 
-class ShardScorer:
-    """Loads the teacher once and scores shard after shard; Ray Data makes one in every process of the pool."""
+class Scorer(ABC):
+    """Opens the teacher once and scores shard after shard; Ray Data makes one in every process of the pool."""
+
+    store: ScoreStore
+    attempts: Attempts
+    query_texts: Texts
 
     def __init__(self, **arguments: Any) -> None:
         # A failure here would end in Ray's own words, many lines of them; the first shard reports it instead.
@@ -73,32 +78,13 @@ class ShardScorer:
         except Exception as error:
             self.failure = _told(error)
 
-    def _load(
-        self,
-        *,
-        store_path: str,
-        patience_s: float,
-        ranker_path: str,
-        collection_path: str,
-        split_name: str,
-        dtype: str,
-        device: Device,
-        threads: int,
-        job: str,
-        max_tries: int,
-    ) -> None:
-        torch.set_num_threads(threads)
-        self.store = ScoreStore.open(place_of(store_path, patience_s))
-        self.attempts = Attempts(self.store.path, job, max_tries)
-        self.ranker: Ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype)).to(device)
-        self.token_budget = TOKEN_BUDGET[device]
-        collection = open_collection(Path(collection_path))
-        root = Path(collection_path).parent.parent
-        queries, docs = collection.splits[split_name].queries, collection.docs
-        self.queries = Side(
-            queries, token_ids(queries, self.ranker.reader("query"), root), self.ranker.spec.query_max_length
-        )
-        self.docs = Side(docs, token_ids(docs, self.ranker.reader("doc"), root), self.ranker.spec.doc_max_length)
+    @abstractmethod
+    def _load(self, *_: Any, **arguments: Any) -> None:
+        """Open store, attempts, texts and teacher."""
+
+    @abstractmethod
+    def _table(self, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> pa.Table:
+        """Rows of SCORE_SCHEMA for the pairs of a shard, in their order; NoScoreError where one has no score."""
 
     def __call__(self, row: dict[str, Any]) -> Outcome:
         """Score one shard (a `plan.Shard` as plain values) and write its file."""
@@ -133,9 +119,7 @@ class ShardScorer:
             return
         if not self.attempts.begin(generation):
             raise NoScoreError(self._poisoned(partition, generation, query_rows_P))
-        table = score_shard(
-            self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P, token_budget=self.token_budget
-        )
+        table = self._table(query_rows_P, doc_rows_P)
         if self.store.has(partition, generation):
             outcome["duplicated"] = len(table)
         self.store.write(partition, generation, table)
@@ -146,10 +130,47 @@ class ShardScorer:
         outcome["seconds"] = time.perf_counter() - start
 
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
-        first, last = self.queries.texts.id(query_rows_P[0]), self.queries.texts.id(query_rows_P[-1])
+        first, last = self.query_texts.id(query_rows_P[0]), self.query_texts.id(query_rows_P[-1])
         return (
             f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {first} to {last}) ended "
             f"its actor {self.attempts.max_tries} times and is set aside"
+        )
+
+
+class ShardScorer(Scorer):
+    """Scores with a ranker on this machine."""
+
+    def _load(
+        self,
+        *,
+        store_path: str,
+        patience_s: float,
+        ranker_path: str,
+        collection_path: str,
+        split_name: str,
+        dtype: str,
+        device: Device,
+        threads: int,
+        job: str,
+        max_tries: int,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.store = ScoreStore.open(place_of(store_path, patience_s))
+        self.attempts = Attempts(self.store.path, job, max_tries)
+        self.ranker: Ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype)).to(device)
+        self.token_budget = TOKEN_BUDGET[device]
+        collection = open_collection(Path(collection_path))
+        root = Path(collection_path).parent.parent
+        queries, docs = collection.splits[split_name].queries, collection.docs
+        self.query_texts = queries
+        self.queries = Side(
+            queries, token_ids(queries, self.ranker.reader("query"), root), self.ranker.spec.query_max_length
+        )
+        self.docs = Side(docs, token_ids(docs, self.ranker.reader("doc"), root), self.ranker.spec.doc_max_length)
+
+    def _table(self, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> pa.Table:
+        return score_shard(
+            self.ranker, self.queries, self.docs, query_rows_P, doc_rows_P, token_budget=self.token_budget
         )
 
 
@@ -176,10 +197,10 @@ def score_shard(
     query_length_P, doc_length_P = queries.ids.lengths[query_rows_P], docs.ids.lengths[doc_rows_P]
     num_tokens_P = np.minimum(query_length_P, queries.max_length) + np.minimum(doc_length_P, docs.max_length)
     columns = [
-        _column(query_rows_P, lambda row: text_hash(queries.texts.text(row))),
-        _column(doc_rows_P, lambda row: text_hash(docs.texts.text(row))),
-        _column(query_rows_P, queries.texts.id),
-        _column(doc_rows_P, docs.texts.id),
+        column(query_rows_P, lambda row: text_hash(queries.texts.text(row))),
+        column(doc_rows_P, lambda row: text_hash(docs.texts.text(row))),
+        column(query_rows_P, queries.texts.id),
+        column(doc_rows_P, docs.texts.id),
         pa.array(score_P),
         pa.array(num_tokens_P.astype(np.int32)),
         pa.array((query_length_P > queries.max_length) | (doc_length_P > docs.max_length)),
@@ -207,7 +228,7 @@ def _runs(query_rows_P: np.ndarray) -> Iterator[tuple[int, int]]:
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(query_rows_P)], strict=True)
 
 
-def _column(rows_P: np.ndarray, value: Callable[[int], str]) -> pa.Array:
+def column(rows_P: np.ndarray, value: Callable[[int], str]) -> pa.Array:
     """A string per row, made for the shard's rows alone: an actor never holds what a whole collection would need."""
     different, inverse = np.unique(rows_P, return_inverse=True)
     return pa.array([value(row) for row in different.tolist()], pa.string()).take(pa.array(inverse))

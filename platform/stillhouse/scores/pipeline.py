@@ -20,7 +20,7 @@ from stillhouse.collection import Collection
 from stillhouse.collection.tokens import token_ids
 from stillhouse.errors import StoreError
 from stillhouse.rankers import Ranker, load_ranker
-from stillhouse.scores.actor import Outcome, ShardScorer
+from stillhouse.scores.actor import Outcome, Scorer, ShardScorer
 from stillhouse.scores.attempts import Attempts
 from stillhouse.scores.files import address_of, os_error_told, patience_of
 from stillhouse.scores.identity import Device, Dtype, identity_of, resolve_dtype
@@ -61,7 +61,7 @@ def score_pairs(
     are kept. A corrupt file is set aside, and its pairs count as missing. `num_actors=0` scores in this process,
     without Ray. `parity_check` pairs are first scored in float32 on this CPU as well (`scores/parity.py`).
     """
-    with _os_errors_told(store):
+    with os_errors_told(store):
         start = time.perf_counter()
         device = local_device() if num_actors == 0 else scoring_device()
         queries, docs = collection.splits[split_name].queries, collection.docs
@@ -90,7 +90,7 @@ def score_pairs(
             facts["parity"] = parity.facts()
         tally = Tally(plan, progress, tuple(store.set_aside))
         journal = Journal(store.path, facts)
-        _run(store, plan, arguments | {"job": journal.job}, placement, journal, tally)
+        run_plan(store, plan, arguments | {"job": journal.job}, placement, journal, tally)
         return tally.report(time.perf_counter() - start, parity if parity_check else None)
 
 
@@ -105,12 +105,18 @@ def _addresses(store: ScoreStore, ranker_path: Path | str, collection: Collectio
     }
 
 
-def _run(
-    store: ScoreStore, plan: Plan, arguments: dict[str, Any], placement: Placement, journal: Journal, tally: Tally
+def run_plan(
+    store: ScoreStore,
+    plan: Plan,
+    arguments: dict[str, Any],
+    placement: Placement,
+    journal: Journal,
+    tally: Tally,
+    scorer: type[Scorer] = ShardScorer,
 ) -> None:
     """Score the plan's shards; what there is stands in manifest and journal, however it ends."""
     try:
-        with closing(_outcomes(plan.shards, arguments, placement)) as outcomes:
+        with closing(_outcomes(plan.shards, arguments, placement, scorer)) as outcomes:
             for outcome in outcomes:
                 tally.add(outcome)
                 journal.update(tally.facts())
@@ -131,7 +137,7 @@ def _run(
 
 
 @contextmanager
-def _os_errors_told(store: ScoreStore) -> Iterator[None]:
+def os_errors_told(store: ScoreStore) -> Iterator[None]:
     """A full disk or a folder that cannot be written, as one line."""
     try:
         yield
@@ -156,7 +162,9 @@ def _prepare(
     return ranker
 
 
-def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placement) -> Generator[Outcome]:
+def _outcomes(
+    shards: list[Shard], arguments: dict[str, Any], placement: Placement, scorer: type[Scorer]
+) -> Generator[Outcome]:
     """The shards' outcomes as they come."""
     items = [
         {
@@ -168,12 +176,12 @@ def _outcomes(shards: list[Shard], arguments: dict[str, Any], placement: Placeme
         for shard in shards
     ]
     if not placement.actors:
-        yield from map(ShardScorer(**arguments), items)
+        yield from map(scorer(**arguments), items)
         return
     with _quiet_context():
         # One shard a block: a block is what an actor takes, and what is tried again when it dies.
         outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map(
-            ShardScorer,
+            scorer,
             fn_constructor_kwargs=arguments,
             compute=ActorPoolStrategy(size=placement.actors, max_tasks_in_flight_per_actor=2),
             num_cpus=placement.num_cpus,
