@@ -176,7 +176,7 @@ def _temporary(path: Place) -> list[Place]:
 def _summary(store: ScoreStore) -> StoreSummary:
     manifest = store.manifest()
     sizes = [facts["bytes"] for facts in manifest["files"].values()]
-    teacher = str(store.identity.get("name") or store.identity.get("ranker", "unknown"))
+    teacher = str(store.identity.get("name") or store.identity.get("model") or store.identity.get("ranker", "unknown"))
     return StoreSummary(store.key, store.path, teacher, store.scale, manifest["rows"], len(sizes), sum(sizes))
 
 
