@@ -26,7 +26,7 @@ def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,
     of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe or space.")] = "recipe",
 ) -> None:
-    """List recipes, spaces, rankers, presets, losses, measures or a schema.
+    """List recipes, spaces, rankers, presets, losses or a schema.
 
     \b
     Examples:
