@@ -209,24 +209,31 @@ def _index(encoded: EncodedDocs, options: AnnOptions, root: Path, console: Conso
 def _counted(console: Console, name: str, what: str) -> Iterator[Count]:
     """A step with its progress line; what is done is counted, and told with its rate."""
     started = time.perf_counter()
+    rate = ""
     with progress_line(console, name) as advance:
 
         def count(done: int, total: int) -> None:
-            rate = done / max(time.perf_counter() - started, 1e-9)
-            advance(done, total, f"{rate:,.0f} {what}/s")
+            nonlocal rate
+            rate = f"{done / max(time.perf_counter() - started, 1e-9):,.0f} {what}/s"
+            advance(done, total, rate)
 
         yield count
     seconds = time.perf_counter() - started
-    console.print(f"[green]done[/] {name} [dim]{seconds:.1f} s[/]", highlight=False)
+    console.print(f"[green]done[/] {name} [dim]{seconds:.1f} s {rate}[/]", highlight=False)
 
 
 @contextmanager
 def _ray(verbose: bool) -> Iterator[None]:
+    """The cluster that is connected, or one for as long as it is needed."""
+    import ray
+
+    before = ray.is_initialized()
     connect(verbose)
     try:
         yield
     finally:
-        disconnect()
+        if not before:
+            disconnect()
 
 
 def _tag(model: str) -> str:

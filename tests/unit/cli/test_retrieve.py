@@ -103,6 +103,20 @@ def test_queries_without_judgements_are_searched_too(
     assert len(read_run(tmp_path / "new.trec")["a"]) == 3
 
 
+def test_what_a_run_names_in_vain_is_counted(
+    collection_folder: Path, student: Path, tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    # The toy test split begins with q32.
+    known = "q32 Q0 d1 1 2.0 t\nq32 Q0 d2 2 1.0 t\n"
+    (tmp_path / "odd.trec").write_text(known + "q32 Q0 d999 3 0.5 t\nq0 Q0 d1 1 1.0 t\nq999 Q0 d1 1 1.0 t\n")
+    done = call("rerank", "odd.trec", "--model", "student", "--collection", collection_folder, "-o", "out.trec")
+    assert done.status == 0, done.err
+    assert "odd.trec: 1 lines of unknown documents, left out" in done.out
+    assert "odd.trec: 2 lines of queries not in the split, left out" in done.out
+    assert read_run(tmp_path / "out.trec").keys() == {"q32"}
+    assert read_run(tmp_path / "out.trec")["q32"].keys() == {"d1", "d2"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -113,12 +127,18 @@ def test_queries_without_judgements_are_searched_too(
         (["rerank", "none.trec", "--model", "student"], "give RECIPE RANKER, or RUN --model MODEL --collection REF"),
         (["rerank", "none.trec"], "give RECIPE RANKER, or RUN --model MODEL --collection REF"),
         (["rerank", "other.trec", "--model", "student", "--collection", "FOLDER"], "none of 1 lines names a query"),
+        (["rerank", "empty.trec", "--model", "student", "--collection", "FOLDER"], "empty.trec: an empty run"),
+        (["rerank", "nan.trec", "--model", "student", "--collection", "FOLDER"], "nan.trec, line 1: score nan"),
+        (["rerank", "twice.trec", "--model", "student", "--collection", "FOLDER"], "d1 stands twice for query q32"),
     ],
 )
 def test_bad_input_is_one_line(
     words: list[str], message: str, collection_folder: Path, student: Path, tmp_path: Path, call: Callable[..., Any]
 ) -> None:
     (tmp_path / "other.trec").write_text("q77 Q0 d1 1 1.0 t\n")
+    (tmp_path / "empty.trec").write_text("\n")
+    (tmp_path / "nan.trec").write_text("q32 Q0 d1 1 nan t\n")
+    (tmp_path / "twice.trec").write_text("q32 Q0 d1 1 2.0 t\nq32 Q0 d1 2 1.0 t\n")
     done = call(*(str(collection_folder) if word == "FOLDER" else word for word in words))
     assert done.status == 1
     assert done.err.startswith("error: ")
