@@ -14,8 +14,10 @@ from torch import Tensor
 from stillhouse.errors import StoreError
 from stillhouse.rankers.reps import Reps, Vectors
 
-DOCS_PER_SHARD = 4096
-"""What a kill costs at most, per worker: some seconds of a small encoder on a CPU."""
+DOCS_PER_SHARD = 1024
+"""What a kill costs at most, per worker: about a minute of a MiniLM on one CPU core."""
+OPEN_SHARDS = 4096
+"""Memory maps held at once; Linux gives a process 65,530."""
 
 
 class EncodedDocs:
@@ -123,6 +125,8 @@ class EncodedDocs:
             docs = len(values) if offsets is None else len(offsets) - 1
             if facts.get("key") != self.key or docs != len(self.rows(shard)):
                 raise StoreError(f"{path}: belongs to other documents or another ranker; delete it and run again")
+            while len(self._open) >= OPEN_SHARDS:
+                self._open.pop(next(iter(self._open)))
             self._open[shard] = values, offsets
         return self._open[shard]
 
