@@ -34,6 +34,7 @@ HOMES = {
     "sentence_transformers": set(),
     "ir_measures": {"evaluation"},
     "scipy": {"evaluation"},
+    "jinja2": {"comparison"},
     "typer": {"cli"},
     "pickle": set(),
 }
@@ -55,6 +56,7 @@ FLOORS = {
     "training": 5,
     "imports": 6,
     "search": 6,
+    "comparison": 6,
     "pipeline": 7,
     "cluster": 7,
     "reproduction": 8,
