@@ -37,18 +37,23 @@ demo: install ## distil a ranker on real text and print the table; a second time
 reproduce: install ## run the papers' experiments at mini size, about an hour; a second time it resumes
 	$(BIN)/stillhouse reproduce
 
-test: install ## run the tests
-	$(BIN)/python -m pytest
+# A process a core: with threads of its own on top, each test would wait for the others.
+test: install ## run the tests that need no Ray cluster, two processes at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster"
+
+test-cluster: install ## run the tests that start Ray, servers and nodes, and kill them
+	$(BIN)/python -m pytest -m cluster
 
 lint: install ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test ## all that must pass before a change goes in
+check: lint test test-cluster ## all that must pass before a change goes in
 
-docs: install ## write docs/commands.md and docs/recipe.md from the code
+docs: install ## write docs/commands.md, docs/recipe.md and docs/rankers.md from the code
 	$(BIN)/python -m stillhouse.cli.reference docs
+	$(BIN)/python -m benchmarks.ranker_page docs
 
 clean-runs: ## remove runs, score stores, records and caches; .venv stays
 	rm -rf .stillhouse runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage platform/*.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -16,6 +17,13 @@ from stillhouse.recipe.tree import CandidatesSpec, CollectionSpec
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "cluster" in item.path.relative_to(Path(__file__).parent).parts[:1]:
+            item.add_marker(pytest.mark.cluster)
+
 
 WORDS = """
     river stone garden window letter engine winter market silver forest bridge candle doctor pencil island mirror
@@ -106,7 +114,9 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path]
     from stillhouse.tracking.mlflow_tracker import open_client
 
     template = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    open_client(f"sqlite:///{template}").search_experiments()
+    # MLflow's own experiment keeps its artifacts where the process stood when the database was made.
+    with contextlib.chdir(template.parent):
+        open_client(f"sqlite:///{template}").search_experiments()
 
     def copy(folder: Path) -> str:
         shutil.copy(template, folder / "mlflow.db")

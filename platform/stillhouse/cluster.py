@@ -71,7 +71,7 @@ def relative_paths(recipe: Recipe) -> list[str]:
     paths = {"output.path": recipe.output.path, "store.path": recipe.store.path}
     if recipe.tracking.uri.startswith("sqlite:///"):
         paths["tracking.uri"] = recipe.tracking.uri.removeprefix("sqlite:///")
-    return [key for key, path in paths.items() if not Path(path).is_absolute()]
+    return [key for key, path in paths.items() if "://" not in path and not Path(path).is_absolute()]
 
 
 def _copy_package(target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +12,47 @@ import pytest
 import ray
 
 import stillhouse
+from stillhouse.scores.pipeline import ScoreReport
+from stillhouse.scores.store import ScoreStore
+from tests.cluster.scoring_world import World, make_world
+from tests.contracts import s3_server
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
+def s3_port() -> int:
+    """A free port, where `s3` listens: the workers of the cluster get its address and credentials when they start."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = int(one.getsockname()[1])
+    s3_server.export(port)
+    return port
+
+
+@pytest.fixture
+def s3(s3_port: int) -> Iterator[s3_server.S3Server]:
+    server = s3_server.S3Server(s3_port).start()
+    yield server
+    if server.running:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_port: int) -> Iterator[None]:
     """Two CPUs, no dashboard; workers import stillhouse from where the tests do."""
     os.environ["PYTHONPATH"] = str(Path(stillhouse.__file__).parents[1])
     os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
     ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def whole(cluster: None, world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoreStore, ScoreReport]:
+    """The store of a job that nothing disturbed."""
+    store = world.store(tmp_path_factory.mktemp("whole"))
+    return store, world.score(store)

@@ -220,6 +220,13 @@ class RankerContract:
         assert under_autocast.dtype == torch.float32
         assert ((under_autocast - expected)[real].abs() / scale).max() < BFLOAT16
 
+    def test_one_by_one_is_the_same_in_bfloat16(self, folder: Path) -> None:
+        cast = self.make(folder).for_scoring(torch.bfloat16)
+        scores_QK = cast.score(QUERIES, DOCS)
+        alone_K = torch.cat([cast.score(QUERIES[1:], [[doc]])[0] for doc in DOCS[1]])
+        scale = scores_QK[1].abs().max().clamp(min=1.0)
+        assert ((alone_K - scores_QK[1]).abs() / scale).max() < BFLOAT16
+
     def test_blocks(self, ranker: Ranker) -> None:
         blocks = ranker.blocks()
         assert len(blocks) == self.num_blocks

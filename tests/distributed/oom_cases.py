@@ -60,8 +60,8 @@ def main() -> None:
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
     for name, case in json.loads((root / "cases.json").read_text()).items():
-        folder = root / name
-        folder.mkdir()
+        folder = root / case.get("folder", name)
+        folder.mkdir(exist_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             case["port"] = free.getsockname()[1]
@@ -74,7 +74,7 @@ def main() -> None:
             children.append(child)
         for child in children:
             _, status = os.waitpid(child, 0)
-            if status:
+            if status and not case.get("may_fail"):
                 raise SystemExit(f"{name}: status {status}")
 
 

@@ -23,6 +23,8 @@ HOMES = {
     "ray.tune": {"search", "training/worker.py"},
     "ray": {"scores", "candidates", "evaluation", "training/worker.py", "search", "pipeline", "cluster.py"},
     "optuna": {"search"},
+    "pyarrow.fs": {"scores/remote.py"},
+    "fsspec": {"scores/remote.py"},
     "mlflow": {"tracking"},
     "ir_datasets": {"collection"},
     "bm25s": {"candidates"},

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,14 @@ def _help(verb: str) -> str:
 
 def _section(name: str, part: dict[str, Any]) -> str:
     about = " ".join(part.get("description", "").split())
-    lines = [
-        f"## {name}\n",
-        *([f"{about}\n"] if about else []),
-        "| key | value | default | meaning |",
-        "|---|---|---|---|",
-    ]
-    for key, field in part["properties"].items():
+    return "\n".join([f"## {name}\n", *([f"{about}\n"] if about else []), key_table(part, list(part["properties"]))])
+
+
+def key_table(part: dict[str, Any], keys: Sequence[str]) -> str:
+    """A row for each of these keys of a JSON Schema: its values, default and meaning."""
+    lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for key in keys:
+        field = part["properties"][key]
         default = "needed" if key in part.get("required", []) else f"`{json.dumps(field.get('default'))}`"
         meaning = " ".join(field.get("description", "").split()).replace("|", "\\|")
         lines.append(f"| `{key}` | {_type(field)} | {default} | {meaning} |".replace("  ", " "))

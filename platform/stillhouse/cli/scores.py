@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, help="Score stores: list, show, verify, export, import, merge, gc.")
 
 RootOption = Annotated[
-    Path, typer.Option("--store", metavar="FOLDER", help="The store.path of the recipe.", show_default=True)
+    str, typer.Option("--store", metavar="FOLDER", help="The store.path of the recipe.", show_default=True)
 ]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="A store's key, or its beginning.")]
-ROOT = Path(".stillhouse/scores")
+ROOT = ".stillhouse/scores"
 
 
-def _store(root: Path, key: str) -> ScoreStore:
+def _store(root: str, key: str) -> ScoreStore:
     from stillhouse.scores.manage import find_store
 
     return find_store(root, key)
@@ -134,7 +134,7 @@ def import_(
     from stillhouse.scores.exchange import import_scores
 
     collection = materialise(loaded.collection, loaded.seed, home())
-    root = Path(loaded.store.path)
+    root = loaded.store.path
     found = import_scores(file, root, collection, format=form, scale=scale, partitions=loaded.store.partitions)
     print(f"{found.added:,} pairs are in store {found.store.key}")
     if found.unknown:
@@ -144,7 +144,7 @@ def import_(
 @app.command()
 def merge(
     key: KeyArgument,
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="Another store.path with a store of this key.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Another store.path with a store of this key.")],
     root: RootOption = ROOT,
 ) -> None:
     """Copy the pairs that a store lacks from another place.
@@ -154,10 +154,11 @@ def merge(
       stillhouse scores merge 3f2a /other/scores
     """
     from stillhouse.scores import manage
+    from stillhouse.scores.files import address_of, place_of
     from stillhouse.scores.store import ScoreStore
 
     there = _store(source, key)
-    if source.resolve() == root.resolve():
+    if address_of(place_of(source)) == address_of(place_of(root)):
         raise StoreError(f"{source}: source and target are the same store.path")
     target = ScoreStore(root, there.identity, there.partitions)
     print(f"{manage.merge(there, target):,} pairs were new")

@@ -16,6 +16,7 @@ from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.groups import rows_with_prefix
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.triples import Triples, open_triples
 
@@ -104,7 +105,7 @@ def train_model(context: Context, name: str, job: TrainingJob) -> Model:
 
         def build(folder: Path) -> dict[str, Any]:
             checkpoints = context.root / "training" / job.key
-            steps = _total_steps(job, len(context.collection.splits["train"].queries))
+            steps = _total_steps(job, context.collection.splits["train"].queries.ids)
             checkpoints.mkdir(parents=True, exist_ok=True)
             with _progress(checkpoints / "curve.jsonl", steps, advance):
                 facts = _train(context, name, job, checkpoints, folder)
@@ -176,9 +177,10 @@ def _lines(file: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def _total_steps(job: TrainingJob, num_queries: int) -> int:
+def _total_steps(job: TrainingJob, query_ids: Sequence[str]) -> int:
     total = 0
     for stage in job.stage_specs.values():
+        num_queries = len(rows_with_prefix(query_ids, stage.query_prefix))
         steps = stage.epochs * -(-num_queries // stage.queries_per_step)
         total += min(steps, stage.max_steps or steps)
     return total

@@ -20,6 +20,7 @@ from stillhouse.pipeline.runs import mean_of, mean_run, measure, model_run, scor
 from stillhouse.recipe import Recipe, override
 from stillhouse.recipe.tree import ScoresTeacher, StageSpec
 from stillhouse.scores.ensemble import Ensemble
+from stillhouse.scores.files import absolute
 from stillhouse.scores.identity import identity_of
 from stillhouse.scores.store import ScoreStore
 from stillhouse.search.check import witnesses
@@ -152,8 +153,11 @@ def score_training_pairs(context: Context, teacher: Teacher, recipe: Recipe | No
 def _filled(context: Context, name: str, model: Model, query_rows: np.ndarray, doc_rows: np.ndarray) -> ScoreStore:
     """The store of one teacher; what it lacks of the pairs is scored first."""
     store = teacher_store(context, model)
+    store.mending = True
     if np.isnan(store.lookup(*_hashes(context, query_rows, doc_rows))).any():
         _fill(context, name, store, model, pa.table({"query_row": query_rows, "doc_row": doc_rows}))
+    if store.set_aside:
+        context.note(f"corrupt files set aside, their pairs scored again: {', '.join(store.set_aside)}")
     return store
 
 
@@ -161,7 +165,7 @@ def _imported(context: Context, spec: ScoresTeacher) -> ScoreStore:
     """A score file as a store of its own."""
     from stillhouse.scores.exchange import import_scores
 
-    root = Path(context.recipe.store.path).absolute()
+    root = absolute(context.recipe.store.path)
     imported = import_scores(Path(spec.scores), root, context.collection, scale=spec.scale)
     if imported.unknown:
         context.note(f"{spec.scores}: {imported.unknown:,} lines name a query or document that is not here")
@@ -179,7 +183,7 @@ def teacher_store(context: Context, model: Model) -> ScoreStore:
 
     dtype = dtype_name(context)
     identity = identity_of(load_ranker(model.path), dtype, context.device())
-    return ScoreStore(Path(context.recipe.store.path).absolute(), identity, context.recipe.store.partitions)
+    return ScoreStore(absolute(context.recipe.store.path), identity, context.recipe.store.partitions)
 
 
 def dtype_name(context: Context) -> Any:
@@ -195,7 +199,10 @@ def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: p
             context.ray()
 
         def progress(done: int, total: int, info: dict[str, Any]) -> None:
-            advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s, {info['truncated_share']:.1%} truncated")
+            rates = sorted(info["actors"].values())
+            actors = f", {len(rates)} actors at {rates[0]:.0f} to {rates[-1]:.0f}" if rates else ""
+            share = f"{info['truncated_share']:.1%} truncated"
+            advance(done, total, f"{info['pairs_per_second']:.0f} pairs/s{actors}, {share}")
 
         report = score_pairs(
             store,
@@ -206,7 +213,11 @@ def _fill(context: Context, name: str, store: ScoreStore, model: Model, pairs: p
             dtype=dtype_name(context),
             num_actors=context.recipe.store.actors,
             progress=progress,
+            parity_check=context.recipe.store.parity_check,
+            parity_tolerance=context.recipe.store.parity_tolerance,
         )
+    if report.parity:
+        context.note(f"parity with float32 on a CPU, {report.parity}")
     context.note(
         f"{report.scored:,} pairs scored, {report.reused:,} reused, {report.pairs_per_second:.0f} pairs/s, "
         f"{report.truncated_share:.1%} truncated"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,14 @@ from stillhouse.tracking.models import fetch_model, is_model_uri
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
+# The small BERTs (Turc et al., arXiv:1908.08962) by layers and width; every head is 64 wide.
+SMALL_BERTS = {
+    f"small-bert-{layers}-{width}": f"google/bert_uncased_L-{layers}_H-{width}_A-{width // 64}"
+    for layers in (2, 4, 6, 8, 10, 12)
+    for width in (128, 256, 512, 768)
+}
+HUB_NAMES = {"minilm": MINILM_HUB_NAME} | SMALL_BERTS
+
 # Position embeddings of these start at padding_idx + 1, so that many rows of the table are never used.
 _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "mpnet", "data2vec-text", "ibert", "longformer")
 
@@ -32,6 +40,7 @@ logger = logging.getLogger(__name__)
 def resolve(name_or_path: str) -> Path:
     """Folder of a backbone or saved ranker: `minilm`, a folder, a hub name (downloaded once) or an MLflow URI.
 
+    `small-bert-6-768` is short for the hub name of the small BERT with 6 layers of 768 (`SMALL_BERTS`).
     A hub name may say a branch, tag or commit behind an `@`. Raises BackboneError (of MLflow: TrackingError) when it
     is not installed, not there, not reachable, or not the weights expected.
     """
@@ -46,7 +55,7 @@ def resolve(name_or_path: str) -> Path:
         raise BackboneError(
             f"backbone {name_or_path!r}: no such folder; give a folder, a hub name, an MLflow URI or 'minilm'"
         )
-    return download(name_or_path)
+    return download(SMALL_BERTS.get(name_or_path, name_or_path))
 
 
 def _minilm() -> Path:
@@ -92,16 +101,23 @@ def read_config(folder: Path, *, num_layers: int | None = None, dropout: float |
 
 
 def load_model(
-    auto_class: Any, folder: Path, config: Any, *, fresh_head: bool = False, whole: bool = False
+    auto_class: Any,
+    folder: Path,
+    config: Any,
+    *,
+    layers: Sequence[int] | None = None,
+    fresh_head: bool = False,
+    whole: bool = False,
 ) -> tuple[Any, set[str]]:
     """The float32 model of a folder, and the names of its parameters that the checkpoint does not have.
 
-    Weights of dropped layers and of foreign heads are left out. A missing or mismatched weight is a BackboneError,
-    but for the head when `fresh_head`. Inside `skeleton.skeletons()` the weights stay in their files, unless `whole`.
+    Weights of dropped layers and of foreign heads are left out; `layers` keeps these alone. A missing or mismatched
+    weight is a BackboneError, but for the head when `fresh_head`. Inside `skeleton.skeletons()` the weights stay in
+    their files, unless `whole` or `layers`, whose names there are others.
     """
     if not any(folder.glob("*.safetensors")):
         raise BackboneError(f"{folder}: no *.safetensors file; weights in other formats are not read")
-    if skeleton.wanted() and not whole:
+    if skeleton.wanted() and not whole and layers is None:
         with quiet():
             built = skeleton.build(auto_class, folder, config)
         if built is not None:
@@ -109,7 +125,8 @@ def load_model(
             if missing <= allowed:
                 return model, missing
         logger.warning("%s: its files name the weights otherwise than the model does; read whole on every rank", folder)
-    return _load_whole(auto_class, folder, config, fresh_head)
+    model, missing = _load_whole(auto_class, folder, config, fresh_head)
+    return model if layers is None else keep_layers(model, layers, folder), missing
 
 
 def _load_whole(auto_class: Any, folder: Path, config: Any, fresh_head: bool) -> tuple[Any, set[str]]:
@@ -136,6 +153,38 @@ def _load_whole(auto_class: Any, folder: Path, config: Any, fresh_head: bool) ->
     if wrong:
         raise BackboneError(f"{folder}: {len(wrong)} weights are missing or of another shape, first {min(wrong)}")
     return model, missing
+
+
+def keep_layers(model: Any, layers: Sequence[int], folder: Path) -> Any:
+    """`model` with only these of its layers, counted from 0, in place; the rest stays as it is.
+
+    Raises BackboneError where there is no such layer, or where a model of that many layers has others at their places.
+    """
+    config = model.config
+    count = config.num_hidden_layers
+    if len(layers_of(model)) != count:
+        raise BackboneError(f"{folder}: its layers share their weights, none can be chosen: set num_layers instead")
+    if max(layers) >= count:
+        raise BackboneError(f"{folder}: layers has {max(layers)}, but the backbone's {count} end with {count - 1}")
+    kept = nn.ModuleList(layers_of(model)[layer] for layer in layers)
+    for number, layer in enumerate(kept):
+        parts: Iterator[Any] = layer.modules()
+        for part in parts:
+            if hasattr(part, "layer_idx"):
+                part.layer_idx = number
+    model.set_submodule(_layer_list(model), kept)
+    config.num_hidden_layers = len(layers)
+    if vars(config).get("layer_types"):
+        config.layer_types = [config.layer_types[layer] for layer in layers]
+    # Some layers are made by their place (ModernBERT's first has no norm, RecurrentGemma's follow a pattern).
+    with torch.device("meta"):
+        rebuilt = type(model)(config).state_dict()
+    mine = model.state_dict()
+    odd = {name for name, tensor in mine.items() if name not in rebuilt or rebuilt[name].shape != tensor.shape}
+    odd |= {name for name in rebuilt.keys() - mine.keys() if "pooler" not in name}
+    if odd:
+        raise BackboneError(f"{folder}: layers {list(layers)} cannot stand in each other's places, see {min(odd)}")
+    return model
 
 
 def _settle(model: Any, missing: set[str], fresh_head: bool) -> tuple[set[str], set[str]]:
@@ -188,11 +237,16 @@ def max_positions(config: Any) -> int | None:
 
 def layers_of(model: Any) -> list[nn.Module]:
     """The transformer blocks, in order (ALBERT: the shared ones, once)."""
+    return list(model.get_submodule(_layer_list(model)))
+
+
+def _layer_list(model: Any) -> str:
+    """Name of the module that holds the blocks."""
     count = model.config.num_hidden_layers
     shared = getattr(model.config, "num_hidden_groups", None)
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) in {count, shared}:
-            return list(module)
+            return str(name)
     raise BackboneError(f"{type(model).__name__}: found no list of {count} layers")
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
 from stillhouse.rankers.batching import Batch, Ids, Tokens
+from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
 from stillhouse.recipe.base import Spec
@@ -80,7 +81,8 @@ class Ranker(nn.Module, ABC):
         with torch.random.fork_rng(devices=[]):
             ranker = cls._fresh_from(cls.spec_class(**own), seed)
             lora.add(ranker, seed)
-            return ranker
+        compile_blocks(ranker, needed=True)
+        return ranker
 
     @classmethod
     @abstractmethod
@@ -94,12 +96,15 @@ class Ranker(nn.Module, ABC):
         facts = saving.read_facts(folder, cls.key)
         spec: Any = cls.spec_class.model_validate_json(json.dumps(facts["spec"]))
         with torch.random.fork_rng(devices=[]):
-            ranker = cls._opened(spec, saving.backbone_folder(spec, folder))
+            # A saved backbone has the chosen layers only (tk has no such option, and then this one is not read).
+            ranker = cls._opened(spec.model_copy(update={"layers": None}), saving.backbone_folder(spec, folder))
+            ranker.spec = spec
             if lora.lora_of(ranker) is not None:
                 lora.add(ranker)
                 lora.read(ranker, folder)
         saving.read_heads(folder, ranker)
         ranker._fresh = frozenset(facts["fresh_parameters"])
+        compile_blocks(ranker, needed=False)
         return ranker
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from stillhouse.rankers.backbones import MINILM_HUB_NAME, resolve
+from stillhouse.rankers.backbones import HUB_NAMES, resolve
 from stillhouse.rankers.hub import cached_file, is_hub_name
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ model = MultiVectorEncoder(".")
 def model_card(ranker: Ranker, body: str, *, opens_in_library: bool) -> str:
     """Markdown with a YAML front matter: what the ranker is, what is known about it (`body`), how to load it."""
     backbone = ranker.spec.backbone
-    published = MINILM_HUB_NAME if backbone == "minilm" else backbone
-    named = backbone == "minilm" or (is_hub_name(backbone) and not Path(backbone).is_dir())
+    published = HUB_NAMES.get(backbone, backbone)
+    named = backbone in HUB_NAMES or (is_hub_name(backbone) and not Path(backbone).is_dir())
     licence = licence_of(backbone)
     front: dict[str, Any] = {
         "library_name": "sentence-transformers" if opens_in_library else "stillhouse",
@@ -75,7 +75,11 @@ def licence_of(backbone: str) -> str | None:
     """What the backbone's own card says its licence is; None where there is no card on this machine."""
     folder = Path(backbone).expanduser()
     try:
-        card = resolve(backbone) / CARD if backbone == "minilm" or folder.is_dir() else cached_file(backbone, CARD)
+        card = (
+            resolve(backbone) / CARD
+            if backbone == "minilm" or folder.is_dir()
+            else cached_file(HUB_NAMES.get(backbone, backbone), CARD)
+        )
         front = yaml.safe_load(card.read_text().split("---\n")[1]) if card is not None and card.is_file() else None
     except (OSError, ValueError, IndexError, yaml.YAMLError):
         return None

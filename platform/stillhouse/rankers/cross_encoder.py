@@ -51,7 +51,7 @@ class CrossEncoder(JointRanker):
             auto_class = AutoModelForSequenceClassification
             if fresh_head and not _has_head(config):
                 config.num_labels = 1
-        backbone, missing = load_model(auto_class, folder, config, fresh_head=fresh_head)
+        backbone, missing = load_model(auto_class, folder, config, layers=spec.layers, fresh_head=fresh_head)
         return cls(spec, backbone, load_tokenizer(folder)), missing
 
     @classmethod

@@ -15,7 +15,7 @@ from stillhouse.rankers.batching import Tokens
 def load_encoder(spec: Any, folder: Path) -> Any:
     """The bare encoder of a folder, with the layers and dropout that the spec asks for."""
     config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
-    return load_model(AutoModel, folder, config)[0]
+    return load_model(AutoModel, folder, config, layers=spec.layers)[0]
 
 
 def reads_types(model: Any, tokenizer: Any) -> bool:

@@ -44,7 +44,7 @@ class LanguageModelRanker(JointRanker):
     def _opened(cls, spec: Any, folder: Path) -> Self:
         config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
         auto_class = AutoModel if spec.head == "linear" else AutoModelForCausalLM
-        return cls(spec, load_model(auto_class, folder, config)[0], load_tokenizer(folder))
+        return cls(spec, load_model(auto_class, folder, config, layers=spec.layers)[0], load_tokenizer(folder))
 
     def make_template(self) -> Template:
         """The prompt's own tokens; the query is text 0 and the document text 1 wherever the prompt puts them."""
@@ -72,10 +72,24 @@ class LanguageModelRanker(JointRanker):
         if self.head is not None:
             scores_P1: Tensor = self.head(last_PD)
             return scores_P1[:, 0]
-        answer_2D = self.backbone.get_output_embeddings().weight[self.get_buffer("answers")].float()
+        return self._answer(last_PD)
+
+    def _answer(self, last_PD: Tensor) -> Tensor:
+        """logit(yes) - logit(no) as the model itself makes its logits, float32 [P]."""
+        output = self.backbone.get_output_embeddings()
+        answers = self.get_buffer("answers")
+        yes_D, no_D = output.weight[answers].float()
+        cap = _soft_cap(self.backbone.config)
         with torch.autocast(last_PD.device.type, enabled=False):
-            scores_P: Tensor = last_PD.float() @ (answer_2D[0] - answer_2D[1])
-        return scores_P
+            if cap is None and output.bias is None:
+                scores_P: Tensor = last_PD.float() @ (yes_D - no_D)
+                return scores_P
+            logits_P2 = last_PD.float() @ torch.stack([yes_D, no_D], dim=1)
+            if output.bias is not None:
+                logits_P2 = logits_P2 + output.bias[answers].float()
+            if cap is not None:
+                logits_P2 = cap * torch.tanh(logits_P2 / cap)
+        return logits_P2[:, 0] - logits_P2[:, 1]
 
     def heads(self) -> list[nn.Module]:
         return [] if self.head is None else [self.head]
@@ -99,6 +113,12 @@ class Recurrent(LanguageModelRanker):
 
     key: ClassVar[str] = "recurrent"
     spec_class: ClassVar[type[Spec]] = RecurrentSpec
+
+
+def _soft_cap(config: Any) -> float | None:
+    """c of models that bend their logits to c tanh(x / c): RecurrentGemma and Gemma 2 name it differently."""
+    cap: float | None = getattr(config, "logits_soft_cap", None) or getattr(config, "final_logit_softcapping", None)
+    return cap
 
 
 def _token_id(tokenizer: Any, token: str, backbone: str) -> int:

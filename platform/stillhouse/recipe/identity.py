@@ -7,7 +7,7 @@ from typing import Any
 LATER: dict[str, dict[str, Any]] = {
     "collection": {"seed": None, "keep_unlabelled": False},
     "teacher": {"seed": None},
-    "stage": {"token_dropout": 0.0, "early_stopping": None},
+    "stage": {"token_dropout": 0.0, "early_stopping": None, "query_prefix": None},
     "optimizer": {"kernel_learning_rate": None, "plateau_factor": 0.5, "plateau_patience": 1},
     "groups": {
         "triples": None,

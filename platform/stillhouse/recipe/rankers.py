@@ -5,14 +5,16 @@ Kept apart from the modules so that reading a recipe needs no torch; a test comp
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stillhouse.recipe.base import Spec
 
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Layers = Annotated[int, Field(ge=1, le=1_000)]
+# Not strict about list against tuple: a list is what YAML and JSON give.
+ChosenLayers = Annotated[tuple[Annotated[int, Field(ge=0, lt=1_000)], ...], Field(strict=False, min_length=1)]
 
 
 class _Ranker(Spec):
@@ -26,6 +28,10 @@ class _Ranker(Spec):
     """Dropout inside the backbone while it trains."""
     freeze_word_embeddings: bool = False
     gradient_checkpointing: bool = False
+    """Keep only the inputs of each layer in training and compute the rest again: less memory, more time."""
+    # Left out of dumps where it is off: keys of what was made without it stay as they are.
+    compile: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
+    """Compile each layer with torch.compile at its first use (minutes, then faster); needs a C++ compiler."""
 
 
 class LoraSpec(Spec):
@@ -43,9 +49,20 @@ class LoraSpec(Spec):
 class _Layered(_Ranker):
     num_layers: Layers | None = None
     """Keep only the first layers of the backbone; None keeps all."""
-    # Left out of dumps where it is not used: keys of models made without it stay as they are.
+    # Left out of dumps where it is not used, as `compile` is.
     lora: Annotated[LoraSpec | None, Field(exclude_if=lambda value: value is None)] = None
     """Freeze the backbone and train low-rank adapters and the head (extra `lora`); None trains all weights."""
+    layers: Annotated[ChosenLayers | None, Field(exclude_if=lambda value: value is None)] = None
+    """Keep these layers of the backbone, counted from 0, e.g. `[0, 2, 5]` of a teacher's folder; None keeps all."""
+
+    @model_validator(mode="after")
+    def _layers_in_order(self) -> Self:
+        if self.layers is not None:
+            if self.num_layers is not None:
+                raise ValueError("num_layers and layers are both set: give one")
+            if list(self.layers) != sorted(set(self.layers)):
+                raise ValueError(f"layers {list(self.layers)} must rise, each layer once")
+        return self
 
 
 class _Transformer(_Layered):

@@ -88,6 +88,8 @@ class StageSpec(Spec):
     """Further losses added to `loss`, each with its own weight, logged under its key."""
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the queries' and documents' tokens left out of the input in training (Menon et al. 2022, App. C.10)."""
+    query_prefix: str | None = None
+    """Train on the queries whose id starts so: data of its own for a stage; None takes all train queries."""
     groups: GroupsSpec = GroupsSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     epochs: Count = 1
@@ -176,11 +178,16 @@ TeacherSpec = Annotated[
 
 class StoreSpec(Spec):
     path: str = ".stillhouse/scores"
+    """A folder, or the URI of one in an object store, e.g. `s3://bucket/prefix`."""
     partitions: Count = 16
     """Files that a store is split into; a shard in flight is what a kill can lose."""
     actors: Annotated[int, Field(ge=0)] | None = None
     """Scoring actors; None takes what the cluster has, less one CPU. 0 scores in the command's process, without Ray."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    parity_check: Annotated[int, Field(ge=0)] = 0
+    """Pairs scored in float32 on a CPU as well before a job, to see what dtype and backend change."""
+    parity_tolerance: Annotated[float, Field(gt=0)] = 0.1
+    """Largest difference that passes, in standard deviations of the float32 scores."""
 
 
 class ScaleSpec(Spec):

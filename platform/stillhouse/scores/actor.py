@@ -20,6 +20,7 @@ from stillhouse.rankers import load_ranker
 from stillhouse.rankers.base import Ranker
 from stillhouse.records import SCORE_SCHEMA
 from stillhouse.scores.attempts import Attempts, process_name
+from stillhouse.scores.files import os_error_told, place_of
 from stillhouse.scores.identity import Device
 from stillhouse.scores.store import ScoreStore
 
@@ -76,6 +77,7 @@ class ShardScorer:
         self,
         *,
         store_path: str,
+        patience_s: float,
         ranker_path: str,
         collection_path: str,
         split_name: str,
@@ -86,7 +88,7 @@ class ShardScorer:
         max_tries: int,
     ) -> None:
         torch.set_num_threads(threads)
-        self.store = ScoreStore.open(Path(store_path))
+        self.store = ScoreStore.open(place_of(store_path, patience_s))
         self.attempts = Attempts(self.store.path, job, max_tries)
         self.ranker: Ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype)).to(device)
         self.token_budget = TOKEN_BUDGET[device]
@@ -187,6 +189,8 @@ def _told(error: Exception) -> str:
     """One line for a failure; the whole of an unforeseen one goes to the actor's log."""
     if isinstance(error, StillhouseError):
         return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return os_error_told(error)
     logger.exception("scoring failed")
     return f"{type(error).__name__}: {error}"
 

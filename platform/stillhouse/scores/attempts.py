@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-from pathlib import Path
+
+from stillhouse.scores.files import Place, put, remove_tree
 
 FOLDER = "attempts"
 
@@ -18,17 +18,16 @@ def process_name() -> str:
 class Attempts:
     """Tries of one job's shards; another job, also the same command again, counts from zero."""
 
-    def __init__(self, store_path: Path, job: str, max_tries: int) -> None:
+    def __init__(self, store_path: Place, job: str, max_tries: int) -> None:
         self.folder = store_path / FOLDER / job
         self.max_tries = max_tries
 
     def begin(self, generation: str) -> bool:
         """Count a try; False, and nothing counted, if the shard has had all of them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         tries = len(list(self.folder.glob(f"{generation}.*")))
         if tries >= self.max_tries:
             return False
-        (self.folder / f"{generation}.{tries + 1}").write_text(process_name())
+        put(self.folder / f"{generation}.{tries + 1}", process_name().encode())
         return True
 
     def end(self, generation: str) -> None:
@@ -38,4 +37,4 @@ class Attempts:
 
     def remove(self) -> None:
         """Forget the job."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from stillhouse.artifacts import atomic_file, file_digest
 from stillhouse.errors import StoreError
 from stillhouse.records import SCORE_SCHEMA
+from stillhouse.scores.files import Place
 from stillhouse.scores.generation import add_missing
 from stillhouse.scores.keys import pair_keys
 from stillhouse.scores.store import Scale, ScoreStore
@@ -65,7 +66,7 @@ class Imported:
 
 def import_scores(
     path: Path,
-    root: Path,
+    root: str | Place,
     collection: Collection,
     *,
     format: Format | None = None,
@@ -87,6 +88,7 @@ def import_scores(
     if not len(table):
         raise StoreError(f"{path}: none of its pairs is in the collection; check the ids")
     store.create()
+    store.mending = True
     added = add_missing(store, table)
     store.commit()
     return Imported(store, added, unknown)

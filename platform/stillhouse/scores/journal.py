@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.metadata
 import json
 import os
@@ -9,10 +10,9 @@ import platform
 import time
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from stillhouse.artifacts import write_json
+from stillhouse.scores.files import Place, put_json
 
 FOLDER = "jobs"
 _LIBRARIES = ("stillhouse", "torch", "transformers", "tokenizers", "ray", "pyarrow", "numpy")
@@ -21,7 +21,7 @@ _LIBRARIES = ("stillhouse", "torch", "transformers", "tokenizers", "ray", "pyarr
 class Journal:
     """The record of one scoring job: written at its start, as it goes and at its end."""
 
-    def __init__(self, store_path: Path, facts: dict[str, Any]) -> None:
+    def __init__(self, store_path: Place, facts: dict[str, Any]) -> None:
         self._start = time.monotonic()
         self._written = 0.0
         now = datetime.now(UTC)
@@ -34,6 +34,7 @@ class Journal:
             "started": now.isoformat(timespec="seconds"),
             "host": platform.node(),
             "pid": os.getpid(),
+            "user": _user(),
             "versions": {name: _version(name) for name in _LIBRARIES},
         }
         self._write()
@@ -51,12 +52,19 @@ class Journal:
     def _write(self) -> None:
         self._written = time.monotonic()
         self.facts["seconds"] = round(self._written - self._start, 3)
-        write_json(self.path, self.facts)
+        put_json(self.path, self.facts)
 
 
-def read_jobs(store_path: Path) -> list[dict[str, Any]]:
+def read_jobs(store_path: Place) -> list[dict[str, Any]]:
     """The jobs of a store, oldest first; a killed one still says `running`."""
     return [json.loads(path.read_text()) for path in sorted((store_path / FOLDER).glob("*.json"))]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        return str(os.getuid())
 
 
 def _version(library: str) -> str:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from stillhouse.errors import StoreError
 from stillhouse.scores.attempts import FOLDER as ATTEMPTS
-from stillhouse.scores.files import is_intact
+from stillhouse.scores.files import (
+    Place,
+    facts_of,
+    files_below,
+    is_intact,
+    newest_change,
+    place_of,
+    put,
+    remove_tree,
+    set_aside,
+)
 from stillhouse.scores.generation import add_missing, generation_of
 from stillhouse.scores.journal import read_jobs
 from stillhouse.scores.keys import pair_keys
-from stillhouse.scores.store import KEY_FILE, MANIFEST, Scale, ScoreStore
+from stillhouse.scores.store import KEY_FILE, MANIFEST, Scale, ScoreStore, name_of
 
 _STALE_S = 3600.0
 """A temporary file or a try that is older belongs to no running job."""
@@ -26,7 +31,7 @@ _STALE_S = 3600.0
 @dataclass(frozen=True)
 class StoreSummary:
     key: str
-    path: Path
+    path: Place
     teacher: str
     scale: Scale
     pairs: int
@@ -63,14 +68,14 @@ class Collected:
     bytes: int
 
 
-def list_stores(root: Path) -> list[StoreSummary]:
+def list_stores(root: str | Place) -> list[StoreSummary]:
     """The stores under a root, by key."""
-    return [_summary(ScoreStore.open(path.parent)) for path in sorted(Path(root).glob(f"*/{KEY_FILE}"))]
+    return [_summary(ScoreStore.open(path.parent)) for path in sorted(place_of(root).glob(f"*/{KEY_FILE}"))]
 
 
-def find_store(root: Path, key: str) -> ScoreStore:
+def find_store(root: str | Place, key: str) -> ScoreStore:
     """A store by its key or the beginning of it."""
-    found = [path.parent for path in sorted(Path(root).glob(f"*/{KEY_FILE}")) if path.parent.name.startswith(key)]
+    found = [path.parent for path in sorted(place_of(root).glob(f"*/{KEY_FILE}")) if path.parent.name.startswith(key)]
     if len(found) != 1:
         known = ", ".join(summary.key for summary in list_stores(root)) or "none"
         raise StoreError(f"{root}: {len(found)} stores begin with {key!r}; stores: {known}")
@@ -103,11 +108,11 @@ def verify(store: ScoreStore) -> Verification:
     had_manifest = (store.path / MANIFEST).exists()
     corrupt, whole = [], set()
     for path in store.files():
-        name = path.relative_to(store.path).as_posix()
+        name = name_of(path)
         if is_intact(path):
             whole.add(name)
         else:
-            path.rename(path.with_name(f"{path.name}.corrupt"))
+            set_aside(path)
             corrupt.append(name)
     gone = sorted(known.keys() - whole - set(corrupt))
     rebuilt = not had_manifest or bool(whole - known.keys())
@@ -127,8 +132,7 @@ def merge(source: ScoreStore, target: ScoreStore) -> int:
     for path in sorted((source.path / "jobs").glob("*.json")):
         copy = target.path / "jobs" / path.name
         if not copy.exists():
-            copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, copy)
+            put(copy, path.read_bytes())
     return added
 
 
@@ -143,8 +147,8 @@ def gc(store: ScoreStore, *, compact_above: int = 32) -> Collected:
     for path in [*temporary, *corrupt]:
         path.unlink(missing_ok=True)
     for folder in (store.path / ATTEMPTS).glob("*"):
-        if time.time() - folder.stat().st_mtime > _STALE_S:
-            shutil.rmtree(folder, ignore_errors=True)
+        if time.time() - newest_change(folder) > _STALE_S:
+            remove_tree(folder)
     compacted = sum(_compact(store, number, compact_above) for number in range(store.partitions))
     store.commit()
     return Collected(len(temporary), len(corrupt), compacted, before - _bytes(store.path))
@@ -153,7 +157,7 @@ def gc(store: ScoreStore, *, compact_above: int = 32) -> Collected:
 def _compact(store: ScoreStore, partition: int, compact_above: int) -> bool:
     paths = store.files(partition)
     table = store.table(partition)
-    rows = sum(pq.read_metadata(path).num_rows for path in paths)
+    rows = sum(facts_of(path)["rows"] for path in paths)
     if len(paths) <= compact_above and rows == len(table):
         return False
     keys = pair_keys(table["query_hash"], table["doc_hash"])
@@ -165,9 +169,8 @@ def _compact(store: ScoreStore, partition: int, compact_above: int) -> bool:
     return True
 
 
-def _temporary(path: Path) -> Iterator[Path]:
-    yield from path.glob("part=*/.gen=*.tmp")
-    yield from path.glob(".*.tmp")
+def _temporary(path: Place) -> list[Place]:
+    return [*path.glob("part=*/.gen=*.tmp"), *path.glob(".*.tmp")]
 
 
 def _summary(store: ScoreStore) -> StoreSummary:
@@ -177,5 +180,5 @@ def _summary(store: ScoreStore) -> StoreSummary:
     return StoreSummary(store.key, store.path, teacher, store.scale, manifest["rows"], len(sizes), sum(sizes))
 
 
-def _bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def _bytes(path: Place) -> int:
+    return sum(file.stat().st_size for file in files_below(path))

@@ -22,12 +22,16 @@ from stillhouse.errors import StoreError
 from stillhouse.rankers import Ranker, load_ranker
 from stillhouse.scores.actor import Outcome, ShardScorer
 from stillhouse.scores.attempts import Attempts
+from stillhouse.scores.files import address_of, os_error_told, patience_of
 from stillhouse.scores.identity import Device, Dtype, identity_of, resolve_dtype
 from stillhouse.scores.journal import Journal
+from stillhouse.scores.parity import TOLERANCE, check_parity
 from stillhouse.scores.placement import Placement, here, local_device, place, scoring_device
 from stillhouse.scores.plan import LARGEST, Plan, Shard, make_plan, pairs_per_shard
 from stillhouse.scores.store import ScoreStore
 from stillhouse.scores.tally import Progress, ScoreReport, Tally
+
+logger = logging.getLogger(__name__)
 
 NO_PROGRESS_S = 3600.0
 """A pipeline in which no shard starts or ends for this long is stopped."""
@@ -46,42 +50,59 @@ def score_pairs(
     progress: Progress | None = None,
     shard_size: int | None = None,
     max_tries: int = 3,
+    parity_check: int = 0,
+    parity_tolerance: float = TOLERANCE,
 ) -> ScoreReport:
     """Score the pairs (query_row, doc_row: int32) that the store lacks; the rest cost a look-up.
 
     Ray is connected by the caller; store, ranker and collection lie where every node sees them. Whatever is killed,
     the same call again scores at most the shards that were in flight. Raises StoreError for a pair without a finite
     score, for a shard that ended its actor `max_tries` times, and where the store cannot be written; finished shards
-    are kept. `num_actors=0` scores in this process, without Ray.
+    are kept. A corrupt file is set aside, and its pairs count as missing. `num_actors=0` scores in this process,
+    without Ray. `parity_check` pairs are first scored in float32 on this CPU as well (`scores/parity.py`).
     """
     with _os_errors_told(store):
         start = time.perf_counter()
         device = local_device() if num_actors == 0 else scoring_device()
         queries, docs = collection.splits[split_name].queries, collection.docs
         store.create()
+        store.mending = True
         plan = make_plan(store, queries, docs, pairs, shard_size or LARGEST[device])
         if not plan.shards:
             store.commit()
-            return ScoreReport(0, plan.total, 0.0, 0.0, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            return ScoreReport(0, plan.total, 0.0, 0.0, seconds, set_aside=tuple(store.set_aside))
         ranker = _prepare(store, ranker_path, collection, split_name, dtype, device)
         if not shard_size:
             plan = make_plan(store, queries, docs, pairs, pairs_per_shard(ranker, device))
         placement = here() if num_actors == 0 else place(num_actors, len(plan.shards))
-        arguments = {
-            "store_path": str(store.path.resolve()),
-            # Workers have another working directory; what is no folder here is a hub name.
-            "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
-            "collection_path": str(collection.path.resolve()),
+        arguments = _addresses(store, ranker_path, collection) | {
             "split_name": split_name,
             "dtype": resolve_dtype(dtype, device),
             "device": device,
             "threads": placement.threads,
             "max_tries": max_tries,
         }
-        tally = Tally(plan, progress)
-        journal = Journal(store.path, arguments | {"collection": collection.digest, "actors": placement.actors})
+        facts = arguments | {"collection": collection.digest, "actors": placement.actors}
+        if parity_check:
+            parity = check_parity(plan, parity_check, arguments | {"job": "parity"}, placement, parity_tolerance)
+            logger.info("parity: %s", parity)
+            facts["parity"] = parity.facts()
+        tally = Tally(plan, progress, tuple(store.set_aside))
+        journal = Journal(store.path, facts)
         _run(store, plan, arguments | {"job": journal.job}, placement, journal, tally)
-        return tally.report(time.perf_counter() - start)
+        return tally.report(time.perf_counter() - start, parity if parity_check else None)
+
+
+def _addresses(store: ScoreStore, ranker_path: Path | str, collection: Collection) -> dict[str, Any]:
+    """Where an actor finds things: its working directory is another one."""
+    return {
+        "store_path": address_of(store.path),
+        "patience_s": patience_of(store.path),
+        # What is no folder here is a hub name.
+        "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
+        "collection_path": str(collection.path.resolve()),
+    }
 
 
 def _run(
@@ -96,13 +117,15 @@ def _run(
         if tally.errors:
             raise StoreError(_describe(store, tally.errors))
     except BaseException:
-        # What stopped the job says more than a disk that is too full to note it.
+        # What stopped the job says more than a disk that is too full to note it, or a storage that is away.
         with suppress(OSError, StoreError):
             journal.end("failed", tally.facts())
             store.commit()
         raise
     finally:
-        Attempts(store.path, journal.job, arguments["max_tries"]).remove()
+        with suppress(OSError, StoreError):
+            Attempts(store.path, journal.job, arguments["max_tries"]).remove()
+    store.check_partitions()
     journal.end("finished", tally.facts())
     store.commit()
 
@@ -113,10 +136,7 @@ def _os_errors_told(store: ScoreStore) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"{error.filename or store.path}: {error.strerror or error}; make room or mend it, then run the same "
-            "command again: finished shards are kept"
-        ) from error
+        raise StoreError(os_error_told(error, store.path)) from error
 
 
 def _prepare(

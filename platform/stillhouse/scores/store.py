@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stillhouse.artifacts import file_digest, stable_hash, write_json
+from stillhouse.artifacts import stable_hash
 from stillhouse.errors import StoreError
 from stillhouse.records import SCORE_SCHEMA
-from stillhouse.scores.files import read_scores, score_files, write_scores
+from stillhouse.scores.files import (
+    CorruptFileError,
+    Place,
+    facts_of,
+    is_intact,
+    place_of,
+    put_first,
+    put_json,
+    read_all,
+    score_files,
+    set_aside,
+    write_scores,
+)
 from stillhouse.scores.keys import KEY, Hashes, pair_keys, partition_of, positions
 
 Scale = Literal["logit", "probability", "grade", "order"]
 KEY_FILE = "key.json"
 MANIFEST = "manifest.json"
+_LISTINGS = 8
+"""How often a partition is listed again because its files changed."""
 _CACHED_PAIRS = 4_000_000
 """Pairs a store keeps in memory between lookups: 68 bytes each."""
 
@@ -30,28 +40,34 @@ _CACHED_PAIRS = 4_000_000
 class ScoreStore:
     """One teacher's scores: `<root>/<key>/{key.json, manifest.json, part=NNN/gen=G.parquet}`.
 
-    `identity` says who the teacher is, and `identity["scale"]` (default `logit`) what its numbers mean. A store that
-    exists keeps the number of partitions it was made with.
+    `root` is a folder, or the URI of one in an object store. `identity` says who the teacher is, and
+    `identity["scale"]` (default `logit`) what its numbers mean. A store that exists keeps the number of partitions it
+    was made with. A store that is `mending` sets a corrupt file aside where it meets one, and has its pairs no more;
+    otherwise CorruptFileError names the file.
     """
 
-    def __init__(self, root: Path, identity: dict[str, Any], partitions: int = 16) -> None:
+    def __init__(self, root: str | Place, identity: dict[str, Any], partitions: int = 16) -> None:
         self.identity = identity
         self.key = stable_hash(identity)
-        self.path = Path(root) / self.key
+        self.path: Place = place_of(root) / self.key
         self.scale: Scale = identity.get("scale", "logit")
         if self.scale not in get_args(Scale):
             raise StoreError(f"store {self.key}: scale {self.scale!r} is none of {', '.join(get_args(Scale))}")
         if not 1 <= partitions <= 999:
             raise StoreError(f"store {self.key}: {partitions} partitions; use 1 to 999")
         self._wanted_partitions = partitions
-        self._cache: dict[int, tuple[list[Path], np.ndarray, np.ndarray]] = {}
+        self._cache: dict[int, tuple[list[Place], np.ndarray, np.ndarray]] = {}
+        self.mending = False
+        self.set_aside: list[str] = []
+        """Names of the files that were set aside while mending."""
 
     @classmethod
-    def open(cls, path: Path) -> ScoreStore:
+    def open(cls, path: str | Place) -> ScoreStore:
         """An existing store by its folder."""
-        facts = _read_key(Path(path))
-        store = cls(Path(path).parent, facts["identity"], facts["partitions"])
-        if store.key != Path(path).name:
+        folder = place_of(path)
+        facts = _read_key(folder)
+        store = cls(folder.parent, facts["identity"], facts["partitions"])
+        if store.key != folder.name:
             raise StoreError(f"{path}: key.json belongs to store {store.key}; restore the file or rename the folder")
         return store
 
@@ -63,26 +79,29 @@ class ScoreStore:
 
     def create(self) -> None:
         """Make the folder with its key.json; the first of two that do so at once wins."""
-        target = self.path / KEY_FILE
-        if not target.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            facts = {"identity": self.identity, "scale": self.scale, "partitions": self._wanted_partitions}
-            own = self.path / f".{KEY_FILE}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-            write_json(own, facts)
-            try:
-                os.link(own, target)
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without hard links
-                own.replace(target)
-            finally:
-                own.unlink(missing_ok=True)
+        facts = {"identity": self.identity, "scale": self.scale, "partitions": self._wanted_partitions}
+        put_first(
+            self.path / KEY_FILE, (json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        )
         self.__dict__.pop("partitions", None)
 
-    def folder(self, partition: int) -> Path:
+    def check_partitions(self) -> None:
+        """Raise StoreError if key.json says another number than this store was opened with.
+
+        An object store has no "write if absent": of two jobs that make a store at the same moment the later one's
+        key.json stays, and what the other wrote may lie where nobody looks.
+        """
+        found = int(_read_key(self.path)["partitions"])
+        if found != self.partitions:
+            raise StoreError(
+                f"store {self.key}: another job made it with {found} partitions while this one wrote "
+                f"{self.partitions}; give both the same store.partitions, remove the store's folder, then score again"
+            )
+
+    def folder(self, partition: int) -> Place:
         return self.path / f"part={partition:03d}"
 
-    def files(self, partition: int | None = None) -> list[Path]:
+    def files(self, partition: int | None = None) -> list[Place]:
         """The files of one partition or of all, in order."""
         wanted = range(self.partitions) if partition is None else [partition]
         return [path for number in wanted for path in score_files(self.folder(number))]
@@ -90,7 +109,7 @@ class ScoreStore:
     def has(self, partition: int, generation: str) -> bool:
         return bool(score_files(self.folder(partition), generation))
 
-    def write(self, partition: int, generation: str, table: pa.Table) -> Path:
+    def write(self, partition: int, generation: str, table: pa.Table) -> Place:
         """Add rows of SCORE_SCHEMA; `generation` names their content."""
         return write_scores(self.folder(partition), generation, table)
 
@@ -114,14 +133,33 @@ class ScoreStore:
         paths = self.files(number)
         if number in self._cache and self._cache[number][0] == paths:
             return self._cache[number][1:]
-        tables = [read_scores(path, ["query_hash", "doc_hash", "score"]) for path in paths]
+        paths, tables = self._read(number, ["query_hash", "doc_hash", "score"])
         keys = [pair_keys(table["query_hash"], table["doc_hash"]) for table in tables]
         all_keys, first = np.unique(np.concatenate([np.empty(0, KEY), *keys]), return_index=True)
         scores = np.concatenate([np.empty(0, np.float32), *(table["score"].to_numpy() for table in tables)])[first]
         self._remember(number, paths, all_keys, scores)
         return all_keys, scores
 
-    def _remember(self, number: int, paths: list[Path], keys: np.ndarray, scores: np.ndarray) -> None:
+    def _read(self, number: int, columns: list[str] | None = None) -> tuple[list[Place], list[pa.Table]]:
+        """The files of a partition and their rows; listed again if one goes meanwhile, as when another job mends."""
+        for _ in range(_LISTINGS):
+            paths = self.files(number)
+            try:
+                return paths, read_all(paths, columns)
+            except FileNotFoundError:
+                continue
+            except CorruptFileError:
+                if not self.mending:
+                    raise
+                for path in paths:
+                    if not is_intact(path):
+                        set_aside(path)
+                        self.set_aside.append(name_of(path))
+        raise StoreError(
+            f"{self.folder(number)}: its files change while they are read; wait for the jobs that write it"
+        )
+
+    def _remember(self, number: int, paths: list[Place], keys: np.ndarray, scores: np.ndarray) -> None:
         self._cache.pop(number, None)
         while self._cache and sum(len(kept) for _, kept, _ in self._cache.values()) + len(keys) > _CACHED_PAIRS:
             self._cache.pop(next(iter(self._cache)))
@@ -130,7 +168,7 @@ class ScoreStore:
 
     def table(self, number: int) -> pa.Table:
         """All columns of a partition, sorted by pair, each pair once."""
-        tables = [read_scores(path) for path in self.files(number)]
+        _, tables = self._read(number)
         table = pa.concat_tables([SCORE_SCHEMA.empty_table(), *tables]).combine_chunks()
         _, first = np.unique(pair_keys(table["query_hash"], table["doc_hash"]), return_index=True)
         return table.take(pa.array(first))
@@ -159,22 +197,19 @@ class ScoreStore:
     def commit(self) -> None:
         """Write the manifest: what stands in the store now. Costs a read of the files that are new to it."""
         known = self.manifest()["files"]
-        present = {path.relative_to(self.path).as_posix(): path for path in self.files()}
+        present = {name_of(path): path for path in self.files()}
         if known.keys() == present.keys() and (self.path / MANIFEST).exists():
             return
-        files = {name: known.get(name) or _facts(path) for name, path in present.items()}
-        write_json(self.path / MANIFEST, {"files": files, "rows": sum(facts["rows"] for facts in files.values())})
+        files = {name: known.get(name) or facts_of(path) for name, path in present.items()}
+        put_json(self.path / MANIFEST, {"files": files, "rows": sum(facts["rows"] for facts in files.values())})
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    return {
-        "rows": pq.read_metadata(path).num_rows,
-        "bytes": path.stat().st_size,
-        "sha256": file_digest(path),
-    }
+def name_of(path: Place) -> str:
+    """The name of a file within its store: `part=NNN/gen=....parquet`."""
+    return f"{path.parent.name}/{path.name}"
 
 
-def _read_key(path: Path) -> dict[str, Any]:
+def _read_key(path: Place) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((path / KEY_FILE).read_text())
     except FileNotFoundError:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from stillhouse.errors import StoreError
 from stillhouse.scores.actor import Outcome
+from stillhouse.scores.parity import Parity
 from stillhouse.scores.plan import Plan
 
 
@@ -26,6 +27,10 @@ class ScoreReport:
     seconds: float
     duplicated: int = 0
     """Pairs that another job scored at the same time; they stand in the store once."""
+    set_aside: tuple[str, ...] = ()
+    """Corrupt files met since the store was opened: now `<name>.corrupt`, their pairs scored again where asked for."""
+    parity: Parity | None = None
+    """What the check before the job found."""
 
 
 @dataclass
@@ -34,6 +39,7 @@ class Tally:
 
     plan: Plan
     progress: Progress | None
+    set_aside: tuple[str, ...] = ()
     scored: int = 0
     found: int = 0
     duplicated: int = 0
@@ -81,14 +87,16 @@ class Tally:
             "scored": self.scored,
             "reused": self.reused,
             "duplicated": self.duplicated,
+            "set_aside": list(self.set_aside),
             "truncated": self.truncated,
             "tokens": self.tokens,
             "actor_seconds": round(self.actor_seconds, 3),
         }
 
-    def report(self, seconds: float) -> ScoreReport:
+    def report(self, seconds: float, parity: Parity | None = None) -> ScoreReport:
         share = self.truncated / self.scored if self.scored else 0.0
-        return ScoreReport(self.scored, self.reused, self.pairs_per_second, share, seconds, self.duplicated)
+        rate, aside = self.pairs_per_second, self.set_aside
+        return ScoreReport(self.scored, self.reused, rate, share, seconds, self.duplicated, aside, parity)
 
     def _info(self) -> dict[str, Any]:
         left = self.plan.total - self.reused - self.scored

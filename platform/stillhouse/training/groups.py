@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stillhouse.errors import TrainingError
 from stillhouse.recipe.groups import GroupsSpec
 from stillhouse.records import Group
 from stillhouse.training.false_negatives import allowed
@@ -35,6 +36,17 @@ def epoch_order(query_ids: Sequence[str], seed: int, epoch: int) -> list[int]:
     """Positions of the queries in the order an epoch visits them; independent of their order in the file."""
     keys = [hashlib.sha256(f"{seed}\x1f{epoch}\x1f{query_id}".encode()).digest() for query_id in query_ids]
     return sorted(range(len(query_ids)), key=keys.__getitem__)
+
+
+def rows_with_prefix(query_ids: Sequence[str], prefix: str | None) -> list[int]:
+    """Positions of the queries a stage trains on."""
+    rows = [row for row, query_id in enumerate(query_ids) if query_id.startswith(prefix or "")]
+    if not rows:
+        raise TrainingError(
+            f"query_prefix {prefix!r}: none of the {len(query_ids)} train queries has an id that starts so; "
+            f"the first is {next(iter(query_ids), 'missing')!r}"
+        )
+    return rows
 
 
 @dataclass(frozen=True)

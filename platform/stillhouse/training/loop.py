@@ -23,7 +23,7 @@ from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank
 from stillhouse.training.checkpoints import Progress, Weights
 from stillhouse.training.curve import CURVE, DEV_CURVE, append_point, trim_curve
 from stillhouse.training.dev import QUERIES_PER_FORWARD, Scored, dev_measures, dev_scores
-from stillhouse.training.groups import epoch_order, keyed_generator
+from stillhouse.training.groups import epoch_order, keyed_generator, rows_with_prefix
 from stillhouse.training.in_batch import InBatchStep
 from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
@@ -55,16 +55,25 @@ class Trainer:
     checkpoint_folder: Path
     report: Report
     progress: Progress = field(default_factory=Progress)
+    rows: list[int] = field(default_factory=list)
+    """The train queries of the stage at hand."""
     order: tuple[int, list[int]] | None = None
     """The epoch at hand and its order of queries: a hash and a sort over all of them, so made once."""
     dev_size: int = QUERIES_PER_FORWARD
+    sharded: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Asked once: a forward that failed half-way leaves whole weights in the place of the shards.
+        self.sharded = sharding.is_sharded(self.ranker)
 
     def train_stage(self, index: int, name: str, stage: StageSpec) -> dict[str, float]:
         """Train one stage from where it stands; returns the measures of the weights it ends with."""
         optimizer = make_optimizer(self.ranker, stage.optimizer, self._untrained(stage))
         best = self._resume(index, optimizer)
         self._choose_size(index, name, stage, optimizer)
-        steps_per_epoch = -(-len(self.data.train_query_ids) // stage.queries_per_step)
+        ids = self.data.collection.splits["train"].queries.ids
+        self.rows, self.order = rows_with_prefix(ids, stage.query_prefix), None
+        steps_per_epoch = -(-len(self.rows) // stage.queries_per_step)
         total = min(stage.epochs * steps_per_epoch, stage.max_steps or 10**12)
         stops = {math.ceil(total * (i + 1) / stage.evaluations) for i in range(stage.evaluations)}
         interval = Interval()
@@ -104,8 +113,9 @@ class Trainer:
     def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list[Group]:
         epoch, position = divmod(step, steps_per_epoch)
         if self.order is None or self.order[0] != epoch:
-            queries = self.data.collection.splits["train"].queries
-            self.order = epoch, epoch_order(queries.ids, self.job.seed, epoch)
+            ids = self.data.collection.splits["train"].queries.ids
+            order = epoch_order([ids[row] for row in self.rows], self.job.seed, epoch)
+            self.order = epoch, [self.rows[place] for place in order]
         rows = self.order[1][position * stage.queries_per_step : (position + 1) * stage.queries_per_step]
         sampler = self.data.sampler(stage, self.job.seed)
         groups = [sampler.group(row, epoch) for row in rows]
@@ -180,8 +190,8 @@ class Trainer:
             passes = runner.run(inputs)
             if wide is not None:
                 wide.finish()
-        if guard.failed and (sharding.is_sharded(self.ranker) or (wide is not None and ranks.world_size() > 1)):
-            memory.start_again(self.checkpoint_folder, name, stage, self.progress.queries_per_forward or 1)
+        if guard.failed and (self.sharded or (wide is not None and ranks.world_size() > 1)):
+            memory.start_again(self.checkpoint_folder, name, stage, self._size(stage))
         if ranks.on_any(guard.failed):
             self.ranker.zero_grad(set_to_none=True)
             return None
@@ -238,10 +248,14 @@ class Trainer:
         if ranks.rank() == 0:
             logger.info("stage %s: queries_per_forward %d fits", name, self.progress.queries_per_forward)
 
+    def _size(self, stage: StageSpec) -> int:
+        """Queries that a forward really holds: no more than a rank's share of a step."""
+        return min(self.progress.queries_per_forward or 1, -(-stage.queries_per_step // ranks.world_size()))
+
     def _halve(self, name: str, stage: StageSpec) -> None:
         """Take half the queries in a forward; one is the least."""
         memory.release()
-        size = self.progress.queries_per_forward or 1
+        size = self._size(stage)
         if size == 1:
             raise TrainingError(memory.too_small(name, stage))
         self.progress.queries_per_forward = size // 2
@@ -257,8 +271,9 @@ class Trainer:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
         if interval.steps and not interval.taught:
+            taken = f" (false_negative_margin left {interval.removed:,.0f} negatives out)" if interval.removed else ""
             raise TrainingError(
-                f"stage {name}: no query had anything to learn from; are there teacher scores and labels?"
+                f"stage {name}: no query had anything to learn from; are there teacher scores and labels?{taken}"
             )
         measures = self._measure(name, stage)
         value = measures[self.job.evaluation["select_by"]]
@@ -286,8 +301,8 @@ class Trainer:
             scored: Scored = []
             with guard, self._autocast():
                 scored = dev_scores(self.ranker, self.module, self.data, spec, self.device, self.dev_size)
-            if guard.failed and sharding.is_sharded(self.ranker):
-                memory.start_again(self.checkpoint_folder, name, stage, self.progress.queries_per_forward or 1)
+            if guard.failed and self.sharded:
+                memory.start_again(self.checkpoint_folder, name, stage, self._size(stage))
             if not ranks.on_any(guard.failed):
                 return dev_measures(scored, self.data, spec)
             memory.release()

@@ -19,7 +19,7 @@ IDENTITY = {"ranker": "file", "name": "toy", "scale": "logit"}
 SCORES = {("q1", "d1"): 2.5, ("q1", "d2"): -1.0, ("q2", "d1"): 0.125}
 
 
-def fill(root: Path, scores: dict[tuple[str, str], float]) -> ScoreStore:
+def fill(root: str | Path, scores: dict[tuple[str, str], float]) -> ScoreStore:
     store = ScoreStore(root, IDENTITY, partitions=2)
     store.create()
     rows = [
@@ -105,3 +105,21 @@ def test_import_uses_the_ids_of_the_collection(
     assert "1 lines name a query or document" in done.out
     row = call("scores", "list").out.splitlines()[1].split()
     assert row[1:4] == ["public.tsv", "logit", "2"]
+
+
+def test_every_verb_takes_a_uri(call: Callable[..., Any], tmp_path: Path) -> None:
+    root = f"memory://{tmp_path.name}/scores"
+    store = fill(root, SCORES)
+    assert call("scores", "list", "--store", root).out.splitlines()[1].split()[:4] == [store.key, "toy", "logit", "3"]
+    assert json.loads(call("scores", "show", store.key, "--store", root).out)["path"] == str(store.path)
+    assert call("scores", "verify", store.key, "--store", root).status == 0
+    assert call("scores", "export", store.key, tmp_path / "run", "--store", root).out.startswith("3 scores are in ")
+    other = fill(tmp_path / "other", {("q1", "d1"): 2.5, ("q3", "d3"): 7.0}).path.parent
+    assert call("scores", "merge", store.key, other, "--store", root).out == "1 pairs were new\n"
+    assert call("scores", "merge", store.key, root, "--store", root).status == 1
+    assert "0 partitions joined" in call("scores", "gc", store.key, "--store", root).out
+    assert len(ScoreStore.open(store.path)) == 4
+    wrong = call("scores", "list", "--store", "nowhere://bucket/scores")
+    assert wrong.status == 1
+    assert "nowhere://bucket/scores: no file system opens it" in wrong.err
+    assert wrong.err.count("\n") == 1

@@ -106,6 +106,44 @@ def test_dual_encoder(folders: dict[str, Path], tmp_path: Path, kind: str, optio
     torch.testing.assert_close(reps_ND, theirs_ND, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+def test_untied_sides_are_two_encoders(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Each saved folder read by sentence-transformers' own Transformer and Pooling, one per side."""
+    ranker = RANKERS["dual_encoder"].from_backbone(str(folders["bert"]), tied=False, **CAPS)
+    with torch.no_grad():
+        for parameter in ranker.doc_backbone.parameters():
+            parameter.mul_(1.25)
+    ranker.save_pretrained(tmp_path / "r")
+    models = sentence_transformers.models
+    sides = []
+    for folder in (tmp_path / "r", tmp_path / "r" / "doc_encoder"):
+        transformer = models.Transformer(str(folder), max_seq_length=42)
+        pooling = models.Pooling(transformer.get_embedding_dimension(), "mean")
+        sides.append(sentence_transformers.SentenceTransformer(modules=[transformer, pooling], device="cpu"))
+    queries, docs = sides
+    theirs = [torch.tensor(queries.encode(q) @ docs.encode(row).T) for q, row in zip(QUERIES, TEXTS, strict=True)]
+    assert_equal(load_ranker(tmp_path / "r").score(QUERIES, TEXTS), theirs)
+    same = [torch.tensor(queries.encode(q) @ queries.encode(row).T) for q, row in zip(QUERIES, TEXTS, strict=True)]
+    assert (same[1] - theirs[1]).abs().min() > 1e-2
+
+
+def test_output_dropout_only_while_training(folders: dict[str, Path]) -> None:
+    options = CAPS | {"output_layer_norm": True, "projection_dim": 16}
+    plain, dropped = (
+        RANKERS["dual_encoder"].from_backbone(str(folders["bert"]), output_dropout=rate, **options)
+        for rate in (0.0, 0.5)
+    )
+    assert torch.equal(dropped.train().score(QUERIES, TEXTS), plain.score(QUERIES, TEXTS))
+    batch = dropped.collate(dropped.tokenise(QUERIES), [dropped.tokenise(row) for row in TEXTS])
+    torch.manual_seed(0)
+    # Of 16 numbers each stands with probability 1/2, doubled: the mean of many draws is the product itself.
+    drawn = torch.stack([dropped(batch).detach() for _ in range(300)])
+    real = batch.mask_QK
+    expected = plain.score(QUERIES, TEXTS)[real]
+    spread = drawn[:, real].std(0)
+    assert (spread > 0.05).all()
+    assert ((drawn[:, real].mean(0) - expected).abs() < 4 * spread / 300**0.5).all()
+
+
 def test_the_librarys_caps_are_ours(folders: dict[str, Path], tmp_path: Path) -> None:
     ranker, _ = saved("dual_encoder", folders["bert"], tmp_path / "r")
     long = ["river stone garden window " * 20]
@@ -156,13 +194,15 @@ def test_colbert(
     assert_equal(scores_QK, library_apart_scores(model))
 
 
-def test_colbert_appends_masks_whatever_the_padding(folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("attend", [True, False])
+def test_colbert_appends_masks_whatever_the_padding(folders: dict[str, Path], attend: bool) -> None:
     """[CLS] q [SEP] MASK * 8, written out by hand and scored by definition."""
-    ranker = RANKERS["colbert"].from_backbone(str(folders["bert"]), **CAPS)
+    ranker = RANKERS["colbert"].from_backbone(str(folders["bert"]), attend_to_masks=attend, **CAPS)
     query, doc = ranker.tokenise(["river stone", "a silver river, forest"])
     query_ids, doc_ids = [2, *query, 3, *[4] * 8], [2, *doc, 3]
     with torch.inference_mode():
-        q_LD = ranker.backbone(input_ids=torch.tensor([query_ids])).last_hidden_state[0]
+        seen = torch.tensor([[1] * (len(query) + 2) + [int(attend)] * 8])
+        q_LD = ranker.backbone(input_ids=torch.tensor([query_ids]), attention_mask=seen).last_hidden_state[0]
         d_LD = ranker.backbone(input_ids=torch.tensor([doc_ids])).last_hidden_state[0]
     expected = sum(max(float(q_D @ d_D) for d_D in d_LD) for q_D in q_LD)
     scores_QK = ranker.score(["river stone", "river " * 9], [["a silver river, forest"], ["x " * 30]])

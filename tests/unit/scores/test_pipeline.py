@@ -138,7 +138,7 @@ def test_a_shard_is_half_a_minute_of_work(ranker: Ranker) -> None:
     assert pairs_per_shard(ranker, "cuda") == 32768
 
 
-def test_a_damaged_file_is_refused_then_scored_again_with_the_same_bits(
+def test_a_damaged_file_is_set_aside_and_scored_again_with_the_same_bits(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection
 ) -> None:
     store = ScoreStore(tmp_path, identity_of(ranker), 3)
@@ -148,9 +148,13 @@ def test_a_damaged_file_is_refused_then_scored_again_with_the_same_bits(
     rows = pa.parquet.read_metadata(path).num_rows
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(StoreError, match=r"scores verify"):
-        score(ScoreStore.open(store.path), teacher, toy)
-    verify(store)
-    assert score(store, teacher, toy).scored == rows
+        ScoreStore.open(store.path).digest()
+    report = score(ScoreStore.open(store.path), teacher, toy)
+    name = path.relative_to(store.path).as_posix()
+    assert (report.scored, report.set_aside) == (rows, (name,))
+    assert read_jobs(store.path)[-1]["set_aside"] == [name]
+    assert verify(store).ok
+    assert score(store, teacher, toy).set_aside == ()
     assert ScoreStore.open(store.path).digest() == digest
 
 

@@ -258,11 +258,14 @@ def test_gradients_are_those_of_one_graph_with_the_same_dropout(toy, backbone, w
     assert not torch.allclose(other.encode()[1], vectors[1])
 
 
-@pytest.mark.parametrize("name", ["contrastive", "score_on_the_fly"])
-def test_accumulation_changes_nothing(name, toy, workspace, backbone, taught, tmp_path):
+TOKENS_TOO = {"loss": {"name": "contrastive"}, "extra_losses": {"tokens": {"name": "mlm"}}, "token_dropout": 0.1}
+
+
+@pytest.mark.parametrize("changes", [TOKENS_TOO, CASES["score_on_the_fly"]], ids=["tokens", "score_on_the_fly"])
+def test_accumulation_changes_nothing(changes, toy, workspace, backbone, taught, tmp_path):
     curves, weights = [], []
     for size in (5, 2):
-        job = job_of(toy, workspace, backbone, taught[0], [taught[1]], **CASES[name], queries_per_forward=size)
+        job = job_of(toy, workspace, backbone, taught[0], [taught[1]], **changes, queries_per_forward=size)
         run_job(job, tmp_path / f"checkpoints-{size}", lambda metrics, step: None, tmp_path / f"out-{size}")
         points = [json.loads(line) for line in (tmp_path / f"out-{size}" / "curve.jsonl").read_text().splitlines()]
         curves.append([(point["loss"], point["grad_norm"]) for point in points])

@@ -50,6 +50,19 @@ def test_what_decides_the_result_counts(change):
     assert replace(JOB, **change).key != JOB.key
 
 
+def test_a_later_key_that_changes_nothing_keeps_the_name_of_a_finished_training():
+    # Made by the version before these keys were there.
+    before = {"epochs": 1, "optimizer": {"learning_rate": 1e-3}}
+    silent = {"token_dropout": 0.0, "early_stopping": None, "query_prefix": None}
+    optimizer = {"kernel_learning_rate": None, "plateau_factor": 0.5, "plateau_patience": 1}
+    now = before | silent | {"optimizer": before["optimizer"] | optimizer}
+    assert replace(JOB, stages={"c": now}).key == replace(JOB, stages={"c": before}).key
+    for key, value in (("token_dropout", 0.1), ("early_stopping", 2), ("query_prefix", "a")):
+        assert replace(JOB, stages={"c": now | {key: value}}).key != replace(JOB, stages={"c": before}).key
+    assert set(silent) <= set(StageSpec.model_fields)
+    assert set(optimizer) <= set(OptimizerSpec.model_fields)
+
+
 def test_a_curve_is_cut_at_the_last_step_kept_and_at_a_torn_line(tmp_path):
     path = tmp_path / "curve.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')

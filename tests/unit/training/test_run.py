@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from stillhouse.collection import materialise
-from stillhouse.errors import BackboneError
+from stillhouse.errors import BackboneError, TrainingError
 from stillhouse.recipe.tree import CollectionSpec
 from stillhouse.training.run import run_job
 from tests.contracts.training_jobs import toy_job
@@ -176,3 +176,16 @@ def test_distillation_needs_no_labels(collection_folder, backbone, tmp_path):
     reports, *_ = train(job, tmp_path / "run")
     assert np.isfinite(reports[-1]["train/loss"])
     assert reports[-1]["train/kl"] > 0
+
+
+def test_a_stage_trains_on_queries_of_its_own(make, tmp_path):
+    # Of q0 to q23 eleven start with q1: two steps of 8; all 24 are three.
+    job = make({"c": KL | {"query_prefix": "q1"}, "d": KL})
+    reports, *_ = train(job, tmp_path)
+    assert [report["step"] for report in reports] == [2, 5]
+    assert reports[0]["train/queries_per_second"] * reports[0]["train/step_seconds"] * 2 == pytest.approx(11)
+
+
+def test_a_prefix_that_no_query_has_is_an_error(make, tmp_path):
+    with pytest.raises(TrainingError, match=r"query_prefix 'rlhn': none of the 24 train queries .* the first is 'q0'"):
+        train(make({"c": KL | {"query_prefix": "rlhn"}}), tmp_path)
