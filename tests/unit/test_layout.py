@@ -37,6 +37,7 @@ HOMES = {
     "sentence_transformers": set(),
     "ir_measures": {"evaluation"},
     "scipy": {"evaluation"},
+    "jinja2": {"comparison"},
     "typer": {"cli"},
     "pickle": set(),
 }
@@ -58,6 +59,7 @@ FLOORS = {
     "training": 5,
     "imports": 6,
     "search": 6,
+    "comparison": 6,
     "pipeline": 7,
     "cluster": 7,
     "reproduction": 8,
