@@ -116,6 +116,21 @@ def test_the_parent_run_holds_the_measures_of_the_student(done, results, record)
     assert parent.data.params["student.num_layers"] == "1"
 
 
+def test_the_report_is_attached_to_the_parent_run(done, results, record):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{done[0]}/ml.db")
+    there = {entry.path for entry in client.list_artifacts(record["parent_run_id"], "report")}
+    assert there == {"report/report.html", "report/report.md", "report/report_files"}
+    page = (done[0] / "out" / "report.html").read_text()
+    for row in results["rows"]:
+        assert f'<th scope="row">{row["ranker"]}</th><td>{row["measures"]["nDCG@10"]:.4f}</td>' in page
+    assert record["environment"]["versions"]["torch"] in page
+    history = client.get_metric_history(record["child_run_ids"]["distilled student"], "dev/nDCG_at_10")
+    assert [point.step for point in history] == sorted({point.step for point in history})
+    assert len(history) >= 1
+
+
 def test_the_student_opens_in_sentence_transformers_with_equal_scores(done, collection):
     from sentence_transformers import SentenceTransformer
 

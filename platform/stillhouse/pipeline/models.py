@@ -31,8 +31,11 @@ class Model:
 
     def curve(self) -> list[dict[str, float]]:
         """Points of the training, one per step."""
-        file = self.path / "curve.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return _lines(self.path / "curve.jsonl")
+
+    def dev_curve(self) -> list[dict[str, float]]:
+        """Dev measures of the training, one point per evaluation."""
+        return _lines(self.path / "dev.jsonl")
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,10 @@ def _progress(curve: Path, total_steps: int, advance: Callable[[float, float, st
     finally:
         stop.set()
         thread.join()
+
+
+def _lines(file: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _total_steps(job: TrainingJob, query_ids: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import TrackingError
@@ -42,8 +44,7 @@ class Recorder:
         self.tracker.params(
             self.parent, flatten(recipe.model_dump(mode="json", exclude={"output", "tracking", "store"}))
         )
-        versions = {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]}
-        facts = {"versions": versions, "collection": self.context.collection.facts}
+        facts = environment() | {"collection": self.context.collection.facts}
         with tempfile.TemporaryDirectory() as place:
             for name, value in (("recipe.json", recipe.model_dump(mode="json")), ("environment.json", facts)):
                 path = Path(place, name)
@@ -63,6 +64,12 @@ class Recorder:
         points = [
             Point(f"train/{key}", value, int(point["step"]), point["time"])
             for point in model.curve()
+            for key, value in point.items()
+            if key not in ("step", "time")
+        ]
+        points += [
+            Point(f"dev/{key}", value, int(point["step"]), point["time"])
+            for point in model.dev_curve()
             for key, value in point.items()
             if key not in ("step", "time")
         ]
@@ -86,10 +93,13 @@ class Recorder:
             self.tracker.end(run)
 
     def files(self) -> None:
-        """What lies in the output folder: tables, record, per-query values, runs, figures, the student."""
+        """What lies in the output folder: tables, record, per-query values, runs, figures, the student, the report."""
         output = self.context.output
-        for path in (*sorted(output.glob("*.*")), output / "student", output / "runs", output / "figures"):
+        for path in (output / "report.html", output / "report.md", output / "report_files"):
             if path.exists():
+                self.tracker.artifact(self.parent, path, "report" if path.is_file() else f"report/{path.name}")
+        for path in (*sorted(output.glob("*.*")), output / "student", output / "runs", output / "figures"):
+            if path.exists() and path.stem != "report":
                 self.tracker.artifact(self.parent, path, "" if path.is_file() else path.name)
 
     def end(self, status: Status = "FINISHED") -> None:
@@ -109,6 +119,25 @@ def recording(context: Context) -> Iterator[Recorder]:
             recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     recorder.end()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware: what a result may depend on beside the recipe."""
+    import psutil
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]},
+        "commit": _git("rev-parse", "HEAD").strip() + (" with changes" if _git("diff", "HEAD") else ""),
+        "hardware": {
+            "machine": platform.machine(),
+            "system": platform.platform(terse=True),
+            "cores": psutil.cpu_count(logical=True),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpus": ", ".join(gpus) or "none",
+        },
+    }
 
 
 def _version(package: str) -> str:

@@ -24,7 +24,8 @@ from stillhouse.pipeline.final import (
     write_record,
 )
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
-from stillhouse.pipeline.recording import Recorder, recording
+from stillhouse.pipeline.recording import Recorder, environment, recording
+from stillhouse.pipeline.reporting import write_run_report
 from stillhouse.pipeline.searching import search_student
 from stillhouse.pipeline.teachers import Teacher, choose_teacher, score_training_pairs
 from stillhouse.recipe import Recipe, override
@@ -61,6 +62,9 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
         recorder.measures(report, DISTILLED)
         record = _record(context, recorder, scores, winner, study)
         write_record(context, record)
+        with context.step("report"):
+            members = {f"teacher {name}": model for name, model in teacher.members.items()}
+            write_run_report(context, students | members)
         recorder.files()
     show(context, report)
     return RunResult(context.output, report, record)
@@ -140,7 +144,7 @@ def show(context: Context, report: Report) -> None:
     uri = context.recipe.tracking.uri
     shown = "stillhouse ui" if uri == TrackingSpec().uri else f"stillhouse ui --tracking {uri}"
     record = "not kept (tracking.uri is none)" if uri == "none" else f"{uri}; `{shown}` shows every run and trial"
-    console.print(f"Results: {output}/results.md. Record: {record}.", highlight=False, markup=False)
+    console.print(f"Results: {output}/results.md and report.html. Record: {record}.", highlight=False, markup=False)
     console.print(
         "Load the student:\n  from stillhouse import load_ranker\n"
         f"  ranker = load_ranker({str(output / 'student')!r})\n"
@@ -164,6 +168,7 @@ def _record(
         "store_path": context.recipe.store.path,
         "collection_digest": context.collection.digest,
         "best": study.best.values if study else {},
+        "environment": environment(),
         "winner": {name: stage.model_dump(mode="json") for name, stage in winner.stages.items()},
     }
 

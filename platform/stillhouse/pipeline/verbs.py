@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
 from stillhouse.artifacts import stable_hash
@@ -97,15 +95,6 @@ def evaluate(recipe: Recipe, *, console: Console, verbose: bool = False) -> Repo
             report = compare_systems(context, systems, [(DISTILLED, stage.name)], None, context.output / "evaluation")
         show(context, report)
         return report
-
-
-def report(output: Path, *, console: Console) -> dict[str, Any]:
-    """Print the table of a finished run again; returns `results.json`."""
-    file = output / "results.json"
-    if not file.exists():
-        raise StillhouseError(f"{output}: no results.json there; give the output.path of a finished run")
-    console.print(Markdown((output / "results.md").read_text()))
-    return dict(json.loads(file.read_text()))
 
 
 def _trial_table(study: Any) -> Table:

@@ -1,4 +1,4 @@
-"""The training curve: one JSON line per step in the checkpoint folder, written by rank 0."""
+"""The curves of a training, written by rank 0 into the checkpoint folder: a JSON line per step, one per evaluation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CURVE = "curve.jsonl"
+DEV_CURVE = "dev.jsonl"
 
 
-def append_point(folder: Path, point: Mapping[str, float]) -> None:
-    with (folder / CURVE).open("a") as stream:
+def append_point(folder: Path, point: Mapping[str, float], name: str = CURVE) -> None:
+    with (folder / name).open("a") as stream:
         stream.write(json.dumps(dict(point)) + "\n")
 
 

@@ -21,7 +21,7 @@ from stillhouse.records import Group
 from stillhouse.training import checkpoints, diagnostics, memory, ranks, sharding
 from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
-from stillhouse.training.curve import CURVE, append_point, trim_curve
+from stillhouse.training.curve import CURVE, DEV_CURVE, append_point, trim_curve
 from stillhouse.training.dev import QUERIES_PER_FORWARD, Scored, dev_measures, dev_scores
 from stillhouse.training.groups import epoch_order, keyed_generator, rows_with_prefix
 from stillhouse.training.in_batch import InBatchStep
@@ -106,7 +106,8 @@ class Trainer:
             self.progress = Progress(stage=index, total_step=self.progress.total_step)
             best = {}
         if ranks.rank() == 0:
-            trim_curve(self.checkpoint_folder / CURVE, self.progress.total_step)
+            for name in (CURVE, DEV_CURVE):
+                trim_curve(self.checkpoint_folder / name, self.progress.total_step)
         return best
 
     def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list[Group]:
@@ -284,6 +285,8 @@ class Trainer:
                 logger.warning("stage %s, step %d: %s", name, self.progress.total_step, alarm)
             if self.progress.stopped:
                 logger.info("stage %s ends early at step %d", name, self.progress.total_step)
+            point = {"step": self.progress.total_step, "time": time.time(), **measures}
+            append_point(self.checkpoint_folder, point, DEV_CURVE)
         metrics = measures | means
         metrics |= {f"train/{key}": value for key, value in self._settings(optimizer).items()}
         metrics["train/evaluation_seconds"] = time.perf_counter() - started
