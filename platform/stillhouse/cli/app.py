@@ -23,6 +23,7 @@ from stillhouse.cli import (
     run,
     score,
     scores,
+    suite,
     train,
     tune,
     ui,
@@ -69,6 +70,7 @@ app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
+app.command("suite")(suite.suite)
 app.command("ui")(ui.ui)
 app.command("list")(listing.listing)
 app.command("doctor")(doctor.doctor)

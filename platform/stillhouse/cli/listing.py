@@ -15,17 +15,21 @@ from stillhouse.errors import RecipeError
 class Kind(StrEnum):
     recipes = "recipes"
     spaces = "spaces"
+    suites = "suites"
     rankers = "rankers"
     losses = "losses"
     measures = "measures"
     schema = "schema"
 
 
+_FOLDERS = {Kind.recipes: "jobs/recipes", Kind.spaces: "search_spaces", Kind.suites: "suites"}
+
+
 def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,
-    of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe or space.")] = "recipe",
+    of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe, space or suite.")] = "recipe",
 ) -> None:
-    """List recipes, spaces, rankers, losses, measures or a schema.
+    """List what can be named: recipes, rankers, losses and so on.
 
     \b
     Examples:
@@ -47,8 +51,8 @@ def _rows(kind: Kind) -> Iterator[tuple[str, str]]:
         from stillhouse.evaluation.measures import known_measures
 
         yield from known_measures()
-    elif kind in (Kind.recipes, Kind.spaces):
-        yield from _files("jobs/recipes" if kind is Kind.recipes else "search_spaces")
+    elif kind in _FOLDERS:
+        yield from _files(_FOLDERS[kind])
     else:
         from stillhouse.recipe import losses, rankers
 
@@ -102,4 +106,8 @@ def _schema(of: str) -> dict[str, object]:
         from stillhouse.search.space import SearchSpace
 
         return SearchSpace.model_json_schema()
-    raise RecipeError(f"list schema {of}: expected recipe or space")
+    if of == "suite":
+        from stillhouse.evaluation.suite import Suite
+
+        return Suite.model_json_schema()
+    raise RecipeError(f"list schema {of}: expected recipe, space or suite")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from stillhouse.collection import local_data, pydocs
 from stillhouse.collection.folder import FolderSource
 from stillhouse.collection.ir_source import IrDatasetsSource, home, official_measures
 from stillhouse.collection.materialise import open_source
@@ -56,3 +57,11 @@ def relevance_of(source: Source) -> int:
         levels = [int(level) for name in official_measures(source.ref) for level in re.findall(r"rel=(\d+)", name)]
         return max(levels, default=1)
     return 1
+
+
+def ref_of_split(ref: str, split: str) -> str:
+    """The reference that names one split by itself: a folder and `stillhouse/pydocs` get the split, others have one."""
+    if ref == pydocs.NAME:
+        return f"{ref}/{split}"
+    path = local_data.find(ref) if local_data.names_one(ref) else Path(ref).expanduser()
+    return f"{ref}/{split}" if path.is_dir() else ref
