@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stillhouse.cli import (
+    cost,
     doctor,
     evaluate,
     export,
@@ -71,6 +72,7 @@ app.command("new")(new.new)
 app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
 app.command("suite")(suite.suite)
+app.command("cost")(cost.cost)
 app.command("ui")(ui.ui)
 app.command("list")(listing.listing)
 app.command("doctor")(doctor.doctor)

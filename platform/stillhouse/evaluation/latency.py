@@ -30,9 +30,16 @@ class Latency:
 
 def latency(ranker: Ranker, query: str, docs: Sequence[str], repeats: int = 20, warmup: int = 3) -> Latency:
     """Time one query against its documents (Hofstaetter et al., Table 1: median, documents cached where possible)."""
+    return latency_of_tokens(ranker, ranker.tokenise([query])[0], ranker.tokenise(list(docs)), repeats, warmup)
+
+
+def latency_of_tokens(
+    ranker: Ranker, query: Sequence[int], docs: Sequence[Sequence[int]], repeats: int = 20, warmup: int = 3
+) -> Latency:
+    """The same for texts that are token ids already."""
     import torch
 
-    queries, documents = ranker.tokenise([query]), [ranker.tokenise(list(docs))]
+    queries, documents = [query], [docs]
     median, p95 = _time(lambda: ranker.score_tokens(queries, documents), repeats, warmup)
     cached_median, cached_p95 = None, None
     if ranker.separable:

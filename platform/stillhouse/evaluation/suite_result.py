@@ -135,8 +135,8 @@ def markdown(result: SuiteResult) -> str:
         rows = [[title, *_comparison(test)] for title, test in result.comparisons]
         lines += [*_table(TESTED, rows, left=2), ""]
         lines += [
-            "Two-sided paired t-test per collection, Fisher's randomisation test, bootstrap interval, Cohen's dz; Holm's "
-            f"correction of the t-test over all {len(rows)} comparisons; * p < {ALPHA:g}.",
+            "Two-sided paired t-test per collection, Fisher's randomisation test, bootstrap interval, Cohen's dz; "
+            f"Holm's correction of the t-test over all {len(rows)} comparisons; * p < {ALPHA:g}.",
             "",
         ]
     header = ["collection", "reference", "split", "documents", "queries", "relevant from", "candidates"]
