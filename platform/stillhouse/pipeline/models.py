@@ -16,6 +16,7 @@ from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.evaluations import EVALUATIONS
 from stillhouse.training.groups import rows_with_prefix
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.triples import Triples, open_triples
@@ -32,6 +33,11 @@ class Model:
     def curve(self) -> list[dict[str, float]]:
         """Points of the training, one per step."""
         file = self.path / "curve.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def evaluations(self) -> list[dict[str, float]]:
+        """Measures inside the training, one point per evaluation: `nDCG@10` on dev, `train/nDCG@10`."""
+        file = self.path / EVALUATIONS
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 

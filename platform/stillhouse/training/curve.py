@@ -10,8 +10,8 @@ from pathlib import Path
 CURVE = "curve.jsonl"
 
 
-def append_point(folder: Path, point: Mapping[str, float]) -> None:
-    with (folder / CURVE).open("a") as stream:
+def append_point(folder: Path, point: Mapping[str, float], name: str = CURVE) -> None:
+    with (folder / name).open("a") as stream:
         stream.write(json.dumps(dict(point)) + "\n")
 
 

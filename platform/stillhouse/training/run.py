@@ -10,7 +10,7 @@ import torch
 
 from stillhouse.rankers import lora, mlm_head
 from stillhouse.rankers.base import Ranker
-from stillhouse.training import checkpoints, ranks, sharding
+from stillhouse.training import checkpoints, evaluations, ranks, sharding
 from stillhouse.training.curve import CURVE
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
@@ -95,4 +95,5 @@ def _save(job: TrainingJob, ranker: Ranker, output: Path, checkpoint_folder: Pat
         curve = checkpoint_folder / CURVE
         if curve.exists():
             shutil.copy(curve, output / CURVE)
+        evaluations.keep(checkpoint_folder, output)
     ranks.barrier()
