@@ -32,6 +32,7 @@ HOMES = {
     "torch": {"rankers", "losses", "training", "scores", "evaluation", "pipeline", "cli/checks.py"},
     "transformers": {"rankers"},
     "peft": {"rankers/lora.py"},
+    "faiss": {"evaluation/ann.py"},
     "huggingface_hub": {"rankers"},
     "sentence_transformers": set(),
     "ir_measures": {"evaluation"},

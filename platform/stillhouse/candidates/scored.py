@@ -34,6 +34,8 @@ def rank(
             raise CollectionError(f"{place}: document {row.doc_id} stands twice for query {row.query_id}; keep one")
         else:
             found[query_row][doc_row] = row.score
+    if not counts["lines"]:
+        raise CollectionError(f"{source}: an empty run; expected lines of query Q0 document rank score tag")
     if not found:
         raise CollectionError(
             f"{source}: none of {counts['lines']} lines names a query of {split_name} and a document of the collection"

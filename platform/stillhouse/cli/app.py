@@ -21,6 +21,7 @@ from stillhouse.cli import (
     report,
     reproduce,
     rerank,
+    retrieve,
     run,
     score,
     scores,
@@ -65,6 +66,7 @@ app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("rerank")(rerank.rerank)
+app.command("retrieve")(retrieve.retrieve)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
 app.command("plan")(plan.plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,4 +23,22 @@ SetOption = Annotated[
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Let through what Ray, MLflow and torch print.")]
 SplitOption = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, dev or test.")]
-OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help="The TREC run to write; .gz compresses it.")]
+OutputFile = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="The TREC run to write; .gz compresses it.")
+]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=0, metavar="N", help="Ray workers; 0 or 1 works in this process.")
+]
+CollectionOption = Annotated[
+    str, typer.Option("--collection", metavar="REF", show_default=False, help="ir_datasets id, or a folder.")
+]
+
+
+class Dtype(StrEnum):
+    """Of a backbone's weights when it scores; heads and scores stay float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Of the backbone's weights; bfloat16 suits a GPU.")]

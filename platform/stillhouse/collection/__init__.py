@@ -1,7 +1,7 @@
 """Collections: documents, queries and qrels from folders, ir_datasets and the embedded `stillhouse/pydocs`."""
 
 from stillhouse.collection.ir_source import home, scoreddocs
-from stillhouse.collection.materialise import known_reference, materialise
+from stillhouse.collection.materialise import known_reference, materialise, materialise_split
 from stillhouse.collection.registration import register
 from stillhouse.collection.texts import Collection, Split, Texts, open_collection
 from stillhouse.collection.tokens import TokenIds, token_ids
@@ -14,6 +14,7 @@ __all__ = [
     "home",
     "known_reference",
     "materialise",
+    "materialise_split",
     "open_collection",
     "scoreddocs",
     "token_ids",

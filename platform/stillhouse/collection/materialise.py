@@ -51,8 +51,24 @@ def materialise(spec: CollectionSpec, seed: int, root: Path) -> Collection:
     digest = stable_hash(identity)
     path = root / "collections" / digest
 
+    unlabelled = {"train"} if spec.keep_unlabelled else set()
+
     def build(folder: Path) -> dict[str, Any]:
-        return {"digest": digest, **_write(folder, sources, limits, seed, spec.keep_unlabelled)}
+        return {"digest": digest, **_write(folder, sources, limits, seed, unlabelled)}
+
+    cached_folder(path, build)
+    return open_collection(path)
+
+
+def materialise_split(ref: str, split: str, root: Path) -> Collection:
+    """One split of a reference with all its queries, judged or not, as `materialise` writes and names it."""
+    root = Path(root).absolute()
+    source = open_source(ref, split, CollectionSpec.model_fields["packages"].default, root)
+    digest = stable_hash({"version": _VERSION, "sources": {split: source.identity()}, "unlabelled": split})
+    path = root / "collections" / digest
+
+    def build(folder: Path) -> dict[str, Any]:
+        return {"digest": digest, **_write(folder, {split: source}, {split: None}, 0, {split})}
 
     cached_folder(path, build)
     return open_collection(path)
@@ -91,7 +107,11 @@ def known_reference(ref: str) -> str:
 
 
 def _write(
-    folder: Path, sources: Mapping[str, Source], limits: Mapping[str, int | None], seed: int, keep_unlabelled: bool
+    folder: Path,
+    sources: Mapping[str, Source],
+    limits: Mapping[str, int | None],
+    seed: int,
+    may_be_unlabelled: set[str],
 ) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     doc_rows, docs_digest = _write_docs(folder / "docs.arrow", list(sources.values()), counts)
@@ -104,7 +124,7 @@ def _write(
     }
     for split, source in sources.items():
         counts = Counter()
-        unlabelled = keep_unlabelled and split == "train"
+        unlabelled = split in may_be_unlabelled
         qrels = _read_qrels(source, doc_rows, counts, may_lack=unlabelled)
         queries = _choose(_read_queries(source, qrels, counts, keep_all=unlabelled), limits[split], seed)
         counts["queries"] = len(queries)

@@ -100,6 +100,18 @@ class Colbert(SeparableRanker):
             scores_N = scores_N / queries.mask_NL.sum(-1)
         return scores_N
 
+    def _compare_all(self, queries: Any, docs: Any) -> Tensor:
+        # Query by query: one product with all documents' vectors, and no copy of them for each pair.
+        rows = []
+        with torch.autocast(queries.values_NLD.device.type, enabled=False):
+            for query_LD, mask_L in zip(queries.values_NLD, queries.mask_NL, strict=True):
+                match_NML = docs.values_NLD @ query_LD[mask_L].T
+                rows.append(match_NML.masked_fill(~docs.mask_NL[:, :, None], float("-inf")).amax(1).sum(-1))
+        scores_QN = torch.stack(rows) if rows else docs.values_NLD.new_empty(0, len(docs))
+        if self.spec.aggregation == "mean":
+            scores_QN = scores_QN / queries.mask_NL.sum(-1, keepdim=True)
+        return scores_QN
+
     def heads(self) -> list[nn.Module]:
         return [self.projection]
 

@@ -10,25 +10,15 @@ if TYPE_CHECKING:
 Dtype = Literal["auto", "float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
 
-_NOT_IDENTITY = {
-    "backbone",  # a place; the weights have their own digest
-    "dropout",
-    "output_dropout",
-    "freeze_word_embeddings",
-    "gradient_checkpointing",
-}
-
 
 def identity_of(ranker: Ranker, dtype: Dtype = "auto", device: Device = "cpu") -> dict[str, Any]:
     """The identity of a ranker's score store: weights, tokenizer, architecture with its caps, dtype and backend.
 
     `device` is where the scoring actors run (`placement.scoring_device`); training-only options do not count.
     """
-    return {
-        "ranker": ranker.key,
-        "options": ranker.spec.model_dump(mode="json", exclude=_NOT_IDENTITY),
-        "weights": ranker.weight_digest(),
-        "tokenizer": ranker.tokenizer_digest,
+    from stillhouse.rankers.identity import output_identity  # here: it brings torch with it
+
+    return output_identity(ranker) | {
         "dtype": resolve_dtype(dtype, device),
         "backend": f"torch-{device}",
         "scale": "logit",
