@@ -1,4 +1,4 @@
-"""The build copies the recipes, search spaces and tested versions into the wheel; the rest is in pyproject.toml."""
+"""The build copies recipes, search spaces, suites and tested versions into the wheel; the rest is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-_SHIPPED = ("jobs/recipes", "search_spaces")
+_SHIPPED = ("jobs/recipes", "search_spaces", "suites")
 
 
 class _WithShipped(build_py):

@@ -78,7 +78,7 @@ def _copy_package(target: Path) -> None:
     """The installed package with the files it ships, as a wheel would hold it."""
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(Path(__file__).parent, target, ignore=ignored)
-    for folder in ("jobs/recipes", "search_spaces"):
+    for folder in ("jobs/recipes", "search_spaces", "suites"):
         shipped = target / "shipped" / Path(folder).name
         shipped.mkdir(parents=True, exist_ok=True)
         for path in shipped_files(folder):

@@ -70,7 +70,7 @@ def test_the_version_is_one() -> None:
 def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
     source, wheels, installed = tmp_path / "source", tmp_path / "wheels", tmp_path / "installed"
     source.mkdir()
-    for name in ("platform", "jobs", "search_spaces"):
+    for name in ("platform", "jobs", "search_spaces", "suites"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "constraints.txt", "MANIFEST.in"):
         shutil.copy(ROOT / name, source)
@@ -83,6 +83,7 @@ def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
     for path in [*(ROOT / "jobs" / "recipes").glob("*.yaml"), *(ROOT / "search_spaces").glob("*.yaml")]:
         folder = "recipes" if path.parent.name == "recipes" else "search_spaces"
         assert f"stillhouse/shipped/{folder}/{path.name}" in names
+    assert {f"stillhouse/shipped/suites/{name}.yaml" for name in ("beir", "local")} <= names
     assert "stillhouse/shipped/constraints.txt" in names
     assert "stillhouse/py.typed" in names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"stillhouse"}

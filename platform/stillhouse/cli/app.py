@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stillhouse.cli import (
+    cost,
     doctor,
     evaluate,
     export,
@@ -24,6 +25,7 @@ from stillhouse.cli import (
     run,
     score,
     scores,
+    suite,
     train,
     tune,
     ui,
@@ -71,6 +73,8 @@ app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
+app.command("suite")(suite.suite)
+app.command("cost")(cost.cost)
 app.command("ui")(ui.ui)
 app.command("list")(listing.listing)
 app.command("doctor")(doctor.doctor)

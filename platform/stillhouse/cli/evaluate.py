@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stillhouse.cli.console import open_console
 from stillhouse.cli.options import SetOption, SplitOption, VerboseOption
-from stillhouse.errors import CollectionError, RecipeError
+from stillhouse.errors import RecipeError
 
 if TYPE_CHECKING:
-    from stillhouse.evaluation.measures import PerQuery, Qrels
+    from stillhouse.evaluation.measures import PerQuery
 
 RunFile = Annotated[Path | None, typer.Option("--run", metavar="FILE", help="A TREC run to measure, plain or .gz.")]
 
@@ -32,6 +32,10 @@ def evaluate(
         str, typer.Option("--measures", metavar="NAMES", help="ir_measures names, with blanks between them.")
     ] = "nDCG@10 RR@10",
     split: SplitOption = "test",
+    relevance: Annotated[
+        int | None,
+        typer.Option("--relevance", min=1, help="Relevant from this grade on, for names without rel=; else 1."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     per_query: Annotated[
         Path | None, typer.Option("--per-query", metavar="FILE", help="Write `query measure value` lines.")
@@ -40,7 +44,8 @@ def evaluate(
 ) -> None:
     """Measure a recipe's student on test, or any TREC run.
 
-    The values are those of the `ir_measures` command on the same qrels and run.
+    The values are those of the `ir_measures` command on the same qrels and run: RR@10 is RR(rel=1)@10 unless
+    --relevance says otherwise, and the measures that are printed name the level.
 
     \b
     Examples:
@@ -61,50 +66,64 @@ def evaluate(
     elif run is not None:
         if collection is None:
             raise RecipeError("evaluate --run: name the qrels with --collection, an ir_datasets id or a folder")
-        _measure(run, collection, split, measures.split(), as_json=as_json, per_query_file=per_query)
+        written: dict[str, Any] = {"as_json": as_json, "per_query_file": per_query}
+        _measure(run, collection, split, measures.split(), relevance=relevance, **written)
 
 
 def _measure(
-    file: Path, ref: str, split: str, measures: list[str], *, as_json: bool, per_query_file: Path | None
+    file: Path,
+    ref: str,
+    split: str,
+    measures: list[str],
+    *,
+    relevance: int | None,
+    as_json: bool,
+    per_query_file: Path | None,
 ) -> None:
-    from stillhouse.evaluation.measures import means, parse_measures, per_query
+    from stillhouse.collection.judgements import all_qrels, document_ids, relevance_of, source_of_split
+    from stillhouse.evaluation.coverage import coverage
+    from stillhouse.evaluation.measures import at_relevance, means, parse_measures, per_query
     from stillhouse.evaluation.trec import read_run
 
     parse_measures(measures)
-    run, qrels = read_run(file), _qrels(ref, split)
+    source = source_of_split(ref, split)
+    if relevance is None:
+        _tell_of_levels(measures, relevance_of(source))
+    else:
+        measures = at_relevance(measures, relevance)
+    run, qrels = read_run(file), all_qrels(source)
+    covered = coverage(run, qrels, document_ids(source))
     values = per_query(run, qrels, measures)
-    missing, unknown = len(qrels.keys() - run.keys()), len(run.keys() - qrels.keys())
-    if missing:
-        print(f"note: {missing} of {len(qrels)} judged queries are not in the run; they count 0", file=sys.stderr)
-    if unknown:
-        print(f"note: {unknown} queries of the run have no judgement; they are left out", file=sys.stderr)
+    missing = len(covered.missing_queries)
+    for count, what in (
+        (missing, f"of {len(qrels)} judged queries are not in the run; they count 0"),
+        (covered.other_queries, "queries of the run have no judgement; they are left out"),
+        (covered.unknown_documents, "results name documents that are not in the collection; they count as not judged"),
+    ):
+        if count:
+            print(f"note: {count} {what}", file=sys.stderr)
     if per_query_file is not None:
         _write_per_query(per_query_file, values)
     if as_json:
         found = {"run": str(file), "collection": ref, "split": split, "queries": len(qrels), "measures": means(values)}
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found | {"missing_queries": missing}, indent=1))
         return
     for name, value in means(values).items():
         print(f"{name}\t{value:.4f}")
     print(f"queries\t{len(qrels)}")
 
 
-def _qrels(ref: str, split: str) -> Qrels:
-    """All judgements of a split, as they stand: query id -> document id -> grade."""
-    from stillhouse.collection import home
-    from stillhouse.collection.materialise import open_source
-    from stillhouse.recipe.tree import CollectionSpec
+def _tell_of_levels(measures: list[str], level: int) -> None:
+    """Names mean what ir_measures means by them; where the collection's own level is another one, that is said."""
+    from stillhouse.evaluation.measures import levelless
 
-    qrels: dict[str, dict[str, int]] = {}
-    source = open_source(ref, split, CollectionSpec.model_fields["packages"].default, home())
-    for number, qrel in source.qrels():
-        grades = qrels.setdefault(qrel.query_id, {})
-        if grades.setdefault(qrel.doc_id, qrel.relevance) != qrel.relevance:
-            raise CollectionError(
-                f"{source.place('qrels', number)}: query {qrel.query_id}, document {qrel.doc_id} is judged twice; "
-                "keep one"
-            )
-    return qrels
+    plain = levelless(measures) if level != 1 else []
+    if plain:
+        print(
+            f"note: {', '.join(plain)} counts grade 1 as relevant, as ir_measures does; this collection's level is "
+            f"{level}: add --relevance {level}",
+            file=sys.stderr,
+        )
 
 
 def _write_per_query(path: Path, values: PerQuery) -> None:

@@ -15,6 +15,7 @@ from stillhouse.errors import RecipeError
 class Kind(StrEnum):
     recipes = "recipes"
     spaces = "spaces"
+    suites = "suites"
     rankers = "rankers"
     presets = "presets"
     losses = "losses"
@@ -22,11 +23,14 @@ class Kind(StrEnum):
     schema = "schema"
 
 
+_FOLDERS = {Kind.recipes: "jobs/recipes", Kind.spaces: "search_spaces", Kind.suites: "suites"}
+
+
 def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,
-    of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe or space.")] = "recipe",
+    of: Annotated[str, typer.Argument(metavar="FILE", help="For schema: recipe, space or suite.")] = "recipe",
 ) -> None:
-    """List recipes, spaces, rankers, presets, losses or a schema.
+    """List what can be named: recipes, rankers, losses and so on.
 
     \b
     Examples:
@@ -53,8 +57,8 @@ def _rows(kind: Kind) -> Iterator[tuple[str, str]]:
 
         for name, preset in PRESETS.items():
             yield name, f"{preset.backbone} ({preset.options['ranker']}; {preset.source})"
-    elif kind in (Kind.recipes, Kind.spaces):
-        yield from _files("jobs/recipes" if kind is Kind.recipes else "search_spaces")
+    elif kind in _FOLDERS:
+        yield from _files(_FOLDERS[kind])
     else:
         from stillhouse.recipe import losses, rankers
 
@@ -108,4 +112,8 @@ def _schema(of: str) -> dict[str, object]:
         from stillhouse.search.space import SearchSpace
 
         return SearchSpace.model_json_schema()
-    raise RecipeError(f"list schema {of}: expected recipe or space")
+    if of == "suite":
+        from stillhouse.evaluation.suite import Suite
+
+        return Suite.model_json_schema()
+    raise RecipeError(f"list schema {of}: expected recipe, space or suite")

@@ -80,3 +80,8 @@ def scoreddocs(ref: str) -> Iterator[ScoredDoc]:
         raise CollectionError(f"{ref}: has no scoreddocs; use candidates.source bm25 or a run file")
     for row in dataset.scoreddocs_iter():
         yield ScoredDoc(row.query_id, row.doc_id, float(row.score))
+
+
+def official_measures(ref: str) -> list[str]:
+    """What the organisers of a collection measured, as ir_measures names; empty where ir_datasets does not say."""
+    return [str(measure) for measure in (load(ref).documentation() or {}).get("official_measures", ())]

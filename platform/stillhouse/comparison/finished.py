@@ -104,9 +104,9 @@ def curves_in(folder: Path) -> Curves | None:
     """The curves of a training, which lie beside the ranker; None where there are none."""
     loss = [(point["step"], point["loss"]) for point in _points(folder / "curve.jsonl") if "loss" in point]
     dev: dict[str, list[tuple[float, float]]] = {}
-    for point in _points(folder / "dev.jsonl"):
+    for point in _points(folder / "evaluations.jsonl"):
         for name, value in point.items():
-            if name not in ("step", "time"):
+            if name not in ("step", "time") and "/" not in name:
                 dev.setdefault(name, []).append((point["step"], value))
     return Curves(loss, dev) if loss or dev else None
 

@@ -101,11 +101,13 @@ def effectiveness_latency(points: Sequence[tuple[str, float, float]], path: Path
     """Rankers as (name, latency in ms, value of the measure): up and to the left is better."""
     figure, (axis,) = _panels(1, width=6.4)
     for index, (name, milliseconds, value) in enumerate(points):
-        axis.plot(milliseconds, value, MARKERS[index % 7], color=COLOURS[index % 7], markersize=8)
-        axis.annotate(name, (milliseconds, value), textcoords="offset points", xytext=(8, 4))
+        axis.plot(milliseconds, value, MARKERS[index % 7], color=COLOURS[index % 7], markersize=8, label=name)
     axis.set(xscale="log", xlabel="median latency of one query (ms)", ylabel=measure)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.margins(0.25)
+    axis.margins(0.15)
+    if points:
+        # Beside the picture: names at the points cover each other where rankers are alike.
+        figure.legend(loc="outside right center", frameon=False)
     _save(figure, path)
 
 

@@ -30,9 +30,17 @@ class Latency:
 
 def latency(ranker: Ranker, query: str, docs: Sequence[str], repeats: int = 20, warmup: int = 3) -> Latency:
     """Time one query against its documents (Hofstaetter et al., Table 1: median, documents cached where possible)."""
+    queries, documents = ranker.reader("query").tokenise([query]), ranker.reader("doc").tokenise(list(docs))
+    return latency_of_tokens(ranker, queries[0], documents, repeats, warmup)
+
+
+def latency_of_tokens(
+    ranker: Ranker, query: Sequence[int], docs: Sequence[Sequence[int]], repeats: int = 20, warmup: int = 3
+) -> Latency:
+    """The same for texts that are token ids already."""
     import torch
 
-    queries, documents = ranker.reader("query").tokenise([query]), [ranker.reader("doc").tokenise(list(docs))]
+    queries, documents = [query], [docs]
     median, p95 = _time(lambda: ranker.score_tokens(queries, documents), repeats, warmup)
     cached_median, cached_p95 = None, None
     if ranker.separable:

@@ -29,6 +29,27 @@ def parse_measures(names: Sequence[str]) -> dict[str, Any]:
     return {name: _parse(name) for name in names}
 
 
+def at_relevance(names: Sequence[str], level: int) -> list[str]:
+    """The names with `rel=level` written into each measure of relevant documents that gives no level.
+
+    `RR@10` at 2 becomes `RR(rel=2)@10`; at 1, which ir_measures takes for a name without a level, names stay.
+    """
+    if level == 1:
+        return list(names)
+    return [
+        str(measure(rel=level)) if name in levelless(names) else name for name, measure in parse_measures(names).items()
+    ]
+
+
+def levelless(names: Sequence[str]) -> list[str]:
+    """Those of the names that count documents as relevant and do not say from which grade on."""
+    return [
+        name
+        for name, measure in parse_measures(names).items()
+        if "rel" in measure.SUPPORTED_PARAMS and "rel" not in measure.params
+    ]
+
+
 def known_measures() -> list[tuple[str, str]]:
     """Families of measures that can be computed here, with their parameters and a line about each."""
     providers = [provider for provider in ir_measures.DefaultPipeline.providers if provider.is_available()]

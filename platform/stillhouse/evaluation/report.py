@@ -98,7 +98,7 @@ def result_rows(report: Report) -> list[dict[str, Any]]:
 def write_report(report: Report, folder: Path) -> None:
     """Write `results.json`, `results.md` and `per_query.parquet` into `folder`."""
     content = {"rows": result_rows(report), "gap_closed": _gap(report), "alpha": report.alpha, **report.facts}
-    write_json(folder / "results.json", _finite(content))
+    write_json(folder / "results.json", finite(content))
     with atomic_file(folder / "results.md") as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
     write_per_query(folder / "per_query.parquet", report.systems)
@@ -124,10 +124,10 @@ def _test(comparison: Comparison) -> dict[str, Any]:
     return {"against": values.pop("b"), **values}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same plain data with null for numbers that JSON cannot say (infinite, NaN)."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,6 +16,7 @@ from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.evaluations import EVALUATIONS
 from stillhouse.training.groups import rows_with_prefix
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.triples import Triples, open_triples
@@ -33,9 +34,9 @@ class Model:
         """Points of the training, one per step."""
         return _lines(self.path / "curve.jsonl")
 
-    def dev_curve(self) -> list[dict[str, float]]:
-        """Dev measures of the training, one point per evaluation."""
-        return _lines(self.path / "dev.jsonl")
+    def evaluations(self) -> list[dict[str, float]]:
+        """Metrics inside the training, one point per evaluation: `nDCG@10` on dev, `train/kl`."""
+        return _lines(self.path / EVALUATIONS)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from stillhouse.artifacts import stable_hash
 from stillhouse.errors import TrackingError
 from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.models import Model
+from stillhouse.pipeline.diagnostics import teacher_picture, training_pictures
+from stillhouse.pipeline.models import Model, TeacherFile
 from stillhouse.recipe.identity import settled
 from stillhouse.search.recorder import flatten
 from stillhouse.tracking import Point, Tracker, close_stale, open_tracker
@@ -57,24 +58,23 @@ class Recorder:
                 self.tracker.artifact(self.parent, path)
 
     def training(self, name: str, model: Model) -> None:
-        """A child run with the training's parameters and its loss curve."""
+        """A child run with the training's parameters, its curves, and pictures of them."""
         run = self.tracker.run(stable_hash([self.key, "training", name, model.key]), name, parent=self.parent)
         self.children[name] = run
         self.tracker.params(run, flatten(model.facts["job"]))
-        points = [
-            Point(f"train/{key}", value, int(point["step"]), point["time"])
-            for point in model.curve()
-            for key, value in point.items()
-            if key not in ("step", "time")
-        ]
-        points += [
-            Point(f"dev/{key}", value, int(point["step"]), point["time"])
-            for point in model.dev_curve()
-            for key, value in point.items()
-            if key not in ("step", "time")
-        ]
-        self.tracker.points(run, points)
+        self.tracker.points(run, points_of(model))
+        pictures = training_pictures(self.context, name, model)
+        if pictures is not None:
+            for picture in sorted(pictures.glob("*.png")):
+                self.tracker.artifact(run, picture, "figures")
         self.tracker.end(run)
+
+    def teacher(self, scores: TeacherFile | None) -> None:
+        """How the scores that students learn from are spread."""
+        pictures = teacher_picture(self.context, scores)
+        if pictures is not None:
+            for picture in sorted(pictures.glob("*.png")):
+                self.tracker.artifact(self.parent, picture, "figures")
 
     def measures(self, report: Report, main: str) -> None:
         """Test measures of each system in a child of its own, those of the main system in the parent too."""
@@ -104,6 +104,24 @@ class Recorder:
 
     def end(self, status: Status = "FINISHED") -> None:
         self.tracker.end(self.parent, status)
+
+
+def points_of(model: Model) -> list[Point]:
+    """What a training left behind as points of its run, under the names that trials have."""
+    points = [
+        Point(f"train/{key}", value, int(point["step"]), point["time"])
+        for point in model.curve()
+        for key, value in point.items()
+        if key not in ("step", "time")
+    ]
+    # The means of what the curve has for each step would stand on its last one.
+    known = {"step", "time", *(point.name for point in points)}
+    return points + [
+        Point(key if "/" in key else f"dev/{key}", value, int(point["step"]), point["time"])
+        for point in model.evaluations()
+        for key, value in point.items()
+        if key not in known
+    ]
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
         prepare(context)
         recorder.start()
         teacher, scores = teach(context, recipe)
+        recorder.teacher(scores)
         for name, model in teacher.members.items():
             recorder.training(f"teacher {name}", model)
         winner, study = recipe, None

@@ -45,6 +45,7 @@ def train(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
         scores = score_training_pairs(context, choose_teacher(context))
         job = make_job(context, recipe.student, recipe.stages, scores)
         student = train_model(context, DISTILLED, job)
+        recorder.teacher(scores)
         recorder.training(DISTILLED, student)
         save_models(context, {"student": student}, {})
         console.print(f"The student is in {context.output / 'student'}.", highlight=False, markup=False)

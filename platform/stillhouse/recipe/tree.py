@@ -211,6 +211,11 @@ class EvaluationSpec(Spec):
     """Candidates re-ranked per dev query while training; None: `depth`."""
     select_by: str = "nDCG@10"
     """Measure on dev that picks checkpoints, trials and teachers."""
+    # Left out of dumps where they are not used: keys of trainings made without them stay as they are.
+    train_queries: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
+    """Measure this many train queries too at each dev evaluation, a seeded sample: `train/nDCG@10` beside dev."""
+    score_queries: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
+    """Keep the scores of this many dev queries before the first step and at each evaluation, for histograms."""
 
     @model_validator(mode="after")
     def _select_by_is_measured(self) -> EvaluationSpec:

@@ -24,7 +24,7 @@ Series = dict[str, list[tuple[float, float]]]
 
 _FILES = ("results.json", "record.json", "recipe.yaml", "recipe.json", "environment.json")
 _FOLDERS = ("runs",)
-_CURVES = ("student/curve.jsonl", "student/dev.jsonl")
+_CURVES = ("student/curve.jsonl", "student/evaluations.jsonl")
 
 
 @dataclass(frozen=True)

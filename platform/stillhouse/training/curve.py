@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CURVE = "curve.jsonl"
-DEV_CURVE = "dev.jsonl"
 
 
 def append_point(folder: Path, point: Mapping[str, float], name: str = CURVE) -> None:

@@ -1,40 +1,83 @@
-"""Dev evaluation inside training: the dev candidates re-ranked by the ranker as it is, spread over the ranks."""
+"""Evaluation inside training: candidates re-ranked by the ranker as it is, spread over the ranks."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from stillhouse.candidates import Candidates
 from stillhouse.evaluation.measures import named_qrels, per_query
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import EvaluationSpec
 from stillhouse.records import Group, Run
 from stillhouse.training import ranks
-from stillhouse.training.batches import make_micro_batch, rank_share
+from stillhouse.training.batches import Rows, make_micro_batch, rank_share
+from stillhouse.training.groups import epoch_order
 from stillhouse.training.job import TrainingData
 
 QUERIES_PER_FORWARD = 16
-
 
 Scored = list[tuple[int, list[float]]]
 """Query rows and the scores of their candidates, in order."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Queries of one split that are measured together."""
+
+    split: str
+    candidates: Candidates
+    query_ids: Rows
+    query_rows: tuple[int, ...]
+
+
+def dev_part(data: TrainingData) -> Part:
+    """All dev queries."""
+    rows = range(len(data.collection.splits["dev"].queries))
+    return Part("dev", data.dev_candidates, data.dev_query_ids, tuple(rows))
+
+
+def train_part(data: TrainingData, count: int, seed: int) -> Part:
+    """A sample of the train queries that have a positive; a smaller count is a subset of a larger one."""
+    split = data.collection.splits["train"]
+    rows = [
+        row for row in epoch_order(split.queries.ids, seed, -1) if any(g > 0 for g in split.qrels.get(row, {}).values())
+    ]
+    return Part("train", data.train_candidates, data.train_query_ids, tuple(sorted(rows[:count])))
+
+
+def sample(part: Part, data: TrainingData, count: int, seed: int) -> Part:
+    """`count` queries of a part."""
+    kept: list[int] = []
+    wanted = set(part.query_rows)
+    for row in epoch_order(data.collection.splits[part.split].queries.ids, seed, -1):
+        if row in wanted and len(kept) < count:
+            kept.append(row)
+    return Part(part.split, part.candidates, part.query_ids, tuple(sorted(kept)))
+
+
 @torch.no_grad()
-def dev_scores(
-    ranker: Ranker, module: nn.Module, data: TrainingData, spec: EvaluationSpec, device: torch.device, size: int
+def part_scores(
+    ranker: Ranker,
+    module: nn.Module,
+    data: TrainingData,
+    part: Part,
+    spec: EvaluationSpec,
+    device: torch.device,
+    size: int,
 ) -> Scored:
-    """This rank's share of the dev queries, `size` in a forward. Ranks exchange nothing but what FSDP2 does."""
-    split = data.collection.splits["dev"]
+    """This rank's share of the queries, `size` in a forward. Ranks exchange nothing but what FSDP2 does."""
     depth = _depth(spec)
-    groups = [_group(row, data.dev_candidates.rows(row)[:depth]) for row in range(len(split.queries))]
+    groups = [_group(row, part.candidates.rows(row)[:depth]) for row in part.query_rows]
     groups = [group for group in groups if len(group.doc_rows_K)]
     was_training = ranker.training
     ranker.eval()
     scored: Scored = []
     for share in rank_share(groups, size):
-        micro = make_micro_batch(share, depth, ranker, data.dev_query_ids, data.doc_ids, device)
+        micro = make_micro_batch(share, depth, ranker, part.query_ids, data.doc_ids, device)
         scores_QK = module(micro.batch).float().cpu()
         for (group, counts), scores_K in zip(share, scores_QK, strict=True):
             if counts:
@@ -43,16 +86,22 @@ def dev_scores(
     return scored
 
 
-def dev_measures(scored: Scored, data: TrainingData, spec: EvaluationSpec) -> dict[str, float]:
-    """Mean of each measure over the dev queries. All ranks call it together and get the same answer."""
+def part_run(scored: Scored, data: TrainingData, part: Part, spec: EvaluationSpec) -> Run:
+    """The scores of all ranks by ids. All ranks call it together and get the same answer."""
     depth = _depth(spec)
     run: Run = {}
-    ids, doc_ids = data.collection.splits["dev"].queries.ids, data.collection.docs.ids
-    for part in ranks.gather_objects(scored):
-        for row, scores in part:  # type: ignore[attr-defined]
-            docs = data.dev_candidates.rows(row)[:depth].tolist()
+    ids, doc_ids = data.collection.splits[part.split].queries.ids, data.collection.docs.ids
+    for each in ranks.gather_objects(scored):
+        for row, scores in each:  # type: ignore[attr-defined]
+            docs = part.candidates.rows(row)[:depth].tolist()
             run[ids[row]] = {doc_ids[doc]: score for doc, score in zip(docs, scores, strict=True)}
-    values = per_query(run, named_qrels(data.collection, "dev"), list(spec.measures))
+    return run
+
+
+def part_measures(run: Run, data: TrainingData, part: Part, spec: EvaluationSpec) -> dict[str, float]:
+    """Mean of each measure over the queries of a part that have judgements; those without candidates count 0."""
+    qrels = named_qrels(data.collection, part.split, part.query_rows)
+    values = per_query(run, qrels, list(spec.measures))
     return {name: float(np.mean(list(each.values()))) for name, each in values.items()}
 
 

@@ -18,16 +18,16 @@ from stillhouse.rankers import mlm_head
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.records import Group
-from stillhouse.training import checkpoints, diagnostics, memory, ranks, sharding
+from stillhouse.training import checkpoints, diagnostics, evaluations, memory, ranks, sharding
 from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
-from stillhouse.training.curve import CURVE, DEV_CURVE, append_point, trim_curve
-from stillhouse.training.dev import QUERIES_PER_FORWARD, Scored, dev_measures, dev_scores
+from stillhouse.training.curve import CURVE, append_point, trim_curve
 from stillhouse.training.groups import epoch_order, keyed_generator, rows_with_prefix
 from stillhouse.training.in_batch import InBatchStep
 from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
 from stillhouse.training.live_teacher import LiveTeacher, complete
+from stillhouse.training.measuring import Measurer
 from stillhouse.training.optimizer import make_optimizer, schedule_factor, set_rates
 from stillhouse.training.step import (
     Inputs,
@@ -59,12 +59,22 @@ class Trainer:
     """The train queries of the stage at hand."""
     order: tuple[int, list[int]] | None = None
     """The epoch at hand and its order of queries: a hash and a sort over all of them, so made once."""
-    dev_size: int = QUERIES_PER_FORWARD
     sharded: bool = field(init=False)
+    measurer: Measurer = field(init=False)
 
     def __post_init__(self) -> None:
         # Asked once: a forward that failed half-way leaves whole weights in the place of the shards.
         self.sharded = sharding.is_sharded(self.ranker)
+        self.measurer = Measurer(
+            self.job,
+            self.data,
+            self.ranker,
+            self.module,
+            self.device,
+            self.checkpoint_folder,
+            self._autocast,
+            self.sharded,
+        )
 
     def train_stage(self, index: int, name: str, stage: StageSpec) -> dict[str, float]:
         """Train one stage from where it stands; returns the measures of the weights it ends with."""
@@ -77,6 +87,7 @@ class Trainer:
         total = min(stage.epochs * steps_per_epoch, stage.max_steps or 10**12)
         stops = {math.ceil(total * (i + 1) / stage.evaluations) for i in range(stage.evaluations)}
         interval = Interval()
+        self.measurer.keep_first_scores(self.progress.total_step, name, stage, self._size(stage))
         while self.progress.step < total and not self.progress.stopped:
             step = self.progress.step
             groups = self._groups(stage, step, steps_per_epoch)
@@ -106,8 +117,8 @@ class Trainer:
             self.progress = Progress(stage=index, total_step=self.progress.total_step)
             best = {}
         if ranks.rank() == 0:
-            for name in (CURVE, DEV_CURVE):
-                trim_curve(self.checkpoint_folder / name, self.progress.total_step)
+            for file in (CURVE, evaluations.EVALUATIONS):
+                trim_curve(self.checkpoint_folder / file, self.progress.total_step)
         return best
 
     def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list[Group]:
@@ -275,7 +286,7 @@ class Trainer:
             raise TrainingError(
                 f"stage {name}: no query had anything to learn from; are there teacher scores and labels?{taken}"
             )
-        measures = self._measure(name, stage)
+        measures = self.measurer.measure(self.progress.total_step, name, stage, self._size(stage))
         value = measures[self.job.evaluation["select_by"]]
         if self.progress.record(value, stage):
             best = checkpoints.copy_weights(self.ranker)
@@ -285,30 +296,14 @@ class Trainer:
                 logger.warning("stage %s, step %d: %s", name, self.progress.total_step, alarm)
             if self.progress.stopped:
                 logger.info("stage %s ends early at step %d", name, self.progress.total_step)
-            point = {"step": self.progress.total_step, "time": time.time(), **measures}
-            append_point(self.checkpoint_folder, point, DEV_CURVE)
         metrics = measures | means
         metrics |= {f"train/{key}": value for key, value in self._settings(optimizer).items()}
         metrics["train/evaluation_seconds"] = time.perf_counter() - started
+        if ranks.rank() == 0:
+            evaluations.append_metrics(self.checkpoint_folder, self.progress.total_step, metrics)
         checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)
         self.report(metrics, self.progress.total_step)
         return best
-
-    def _measure(self, name: str, stage: StageSpec) -> dict[str, float]:
-        """Measures on dev; half the queries in a forward where a rank runs out of memory."""
-        spec, guard = self.job.evaluation_spec, memory.Guard()
-        while True:
-            scored: Scored = []
-            with guard, self._autocast():
-                scored = dev_scores(self.ranker, self.module, self.data, spec, self.device, self.dev_size)
-            if guard.failed and self.sharded:
-                memory.start_again(self.checkpoint_folder, name, stage, self._size(stage))
-            if not ranks.on_any(guard.failed):
-                return dev_measures(scored, self.data, spec)
-            memory.release()
-            if self.dev_size == 1:
-                raise TrainingError(memory.too_small(name, stage))
-            self.dev_size //= 2
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.dtype == torch.float32:

@@ -55,7 +55,12 @@ def test_means_and_values_per_query(folder: Path, call: Callable[..., Any]) -> N
     )
     assert done.status == 0, done.err
     found = json.loads(done.out)
-    assert found["queries"] == 3
+    assert {key: found[key] for key in ("collection", "split", "queries", "missing_queries")} == {
+        "collection": str(folder),
+        "split": "test",
+        "queries": 3,
+        "missing_queries": 1,
+    }
     assert found["measures"] == pytest.approx(
         {"nDCG@10": mean(NDCG), "RR@10": mean(RR), "RR(rel=2)@10": mean(RR_REL2)}, abs=1e-12
     )
@@ -81,11 +86,39 @@ def test_a_packed_run_and_a_split_named_in_the_collection(folder: Path, call: Ca
     assert json.loads(done.out)["measures"] == {"RR@10": 0.5}
 
 
+def test_the_level_of_relevance_can_be_given_and_is_named(folder: Path, call: Callable[..., Any]) -> None:
+    arguments = ("evaluate", "--run", folder / "run.trec", "--collection", folder, "--measures", "nDCG@10 RR@10")
+    done = call(*arguments, "--relevance", "2", "--json")
+    measures = json.loads(done.out)["measures"]
+    assert measures == pytest.approx({"nDCG@10": mean(NDCG), "RR(rel=2)@10": mean(RR_REL2)}, abs=1e-12)
+    assert "RR@10\t" in call(*arguments).out
+    assert call(*arguments, "--relevance", "0").status == 2
+
+
+def test_where_a_collection_counts_from_another_grade_plain_names_are_pointed_at(
+    folder: Path, call: Callable[..., Any]
+) -> None:
+    known = folder.parent / "msmarco_dl19"
+    folder.rename(known)
+    arguments = ("evaluate", "--run", known / "run.trec", "--collection", known, "--measures")
+    assert "RR@10 counts grade 1 as relevant" in call(*arguments, "RR@10 nDCG@10").err
+    assert "counts grade 1" not in call(*arguments, "RR(rel=2)@10 nDCG@10").err
+
+
+def test_results_on_unknown_documents_are_counted(folder: Path, call: Callable[..., Any]) -> None:
+    (folder / "run.trec").write_text(RUN.replace("q2 Q0 d1", "q2 Q0 elsewhere"))
+    done = call("evaluate", "--run", folder / "run.trec", "--collection", folder, "--measures", "RR@10")
+    assert "1 results name documents that are not in the collection" in done.err
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "expected"),
     [
         (("qrels.test.tsv", QRELS + "q1 0 d1 0\n"), [], "query q1, document d1 is judged twice"),
         (("run.trec", RUN + "q1 Q0 d1 3 1.0 t\n"), [], "document d1 stands twice for query q1"),
+        (("run.trec", "q7 Q0 d1 1 1.0 t\n"), [], "the run and the qrels have no query in common"),
+        (("run.trec", "q1 Q0 d1 1 nan t\n"), [], "run.trec, line 1: score nan is not finite"),
+        (("run.trec", ""), [], "an empty run"),
         (("run.trec", "q1 d1 1.0\n"), [], "run.trec, line 1: "),
         (("run.trec", RUN), ["--measures", "nDGC@10"], "nDGC@10"),
         (("run.trec", RUN), ["--split", "dev"], "queries.dev.jsonl"),

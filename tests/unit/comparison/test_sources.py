@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "record.json").write_text(json.dumps(record))
     (folder / "student").mkdir()
     (folder / "student" / "curve.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
-    (folder / "student" / "dev.jsonl").write_text('{"step": 2, "time": 1.0, "RR@10": 0.75}\n')
+    (folder / "student" / "evaluations.jsonl").write_text('{"step": 2, "time": 1.0, "RR@10": 0.75}\n')
     return place
 
 

@@ -1,0 +1,52 @@
+"""What evaluations inside a training leave on disk: a line of metrics each, and scores of a sample of queries."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stillhouse.artifacts import atomic_file
+from stillhouse.records import Run
+from stillhouse.training.curve import append_point
+
+EVALUATIONS = "evaluations.jsonl"
+SCORES = "scores"
+SCHEMA = pa.schema([("query_id", pa.string()), ("doc_id", pa.string()), ("score", pa.float32())])
+
+
+def append_metrics(folder: Path, step: int, metrics: Mapping[str, float]) -> None:
+    """One line: dev measures by their names; those of train queries and the diagnostics as `train/<name>`."""
+    append_point(folder, {"step": step, "time": time.time(), **metrics}, EVALUATIONS)
+
+
+def write_scores(folder: Path, step: int, run: Run, query_ids: Iterable[str]) -> None:
+    """The scores of some queries at a step; a resumed training writes the same file again."""
+    rows = [(query_id, doc_id, score) for query_id in query_ids for doc_id, score in run.get(query_id, {}).items()]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SCHEMA)
+    with atomic_file(folder / SCORES / f"step={step:08d}.parquet") as temporary:
+        pq.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA), temporary)
+
+
+def read_scores(folder: Path) -> dict[int, Run]:
+    """Step -> the scores kept then; empty where a training kept none."""
+    found: dict[int, Run] = {}
+    for path in sorted((folder / SCORES).glob("step=*.parquet")):
+        run: Run = {}
+        # Not as a data set: `step=...` in the name would become a column.
+        for row in pq.ParquetFile(path).read().to_pylist():
+            run.setdefault(row["query_id"], {})[row["doc_id"]] = row["score"]
+        found[int(path.stem.removeprefix("step="))] = run
+    return found
+
+
+def keep(folder: Path, output: Path) -> None:
+    """Copy what a training has left beside its ranker."""
+    if (folder / EVALUATIONS).exists():
+        shutil.copy(folder / EVALUATIONS, output / EVALUATIONS)
+    if (folder / SCORES).is_dir():
+        shutil.copytree(folder / SCORES, output / SCORES, dirs_exist_ok=True)

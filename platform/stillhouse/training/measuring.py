@@ -1,0 +1,82 @@
+"""The evaluations of a training: measures on dev and on a sample of train queries, and the scores that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stillhouse.errors import TrainingError
+from stillhouse.rankers.base import Ranker
+from stillhouse.recipe.tree import StageSpec
+from stillhouse.records import Run
+from stillhouse.training import dev, evaluations, memory, ranks
+from stillhouse.training.job import TrainingData, TrainingJob
+
+
+@dataclass
+class Measurer:
+    """Measures the ranker as it is; every rank makes the same calls."""
+
+    job: TrainingJob
+    data: TrainingData
+    ranker: Ranker
+    module: nn.Module
+    device: torch.device
+    checkpoint_folder: Path
+    autocast: Callable[[], AbstractContextManager[None]]
+    sharded: bool
+    size: int = dev.QUERIES_PER_FORWARD
+
+    def measure(self, step: int, name: str, stage: StageSpec, forward_size: int) -> dict[str, float]:
+        """Measures on dev by their names, and as `train/<name>` on a sample of train queries if the recipe asks.
+
+        `forward_size`: queries in a forward of the training, halved where a sharded rank has to start again.
+        """
+        spec, part = self.job.evaluation_spec, dev.dev_part(self.data)
+        run = self._run(part, name, stage, forward_size)
+        measures = dev.part_measures(run, self.data, part, spec)
+        if spec.train_queries is not None:
+            part = dev.train_part(self.data, spec.train_queries, self.job.seed)
+            of_train = self._run(part, name, stage, forward_size)
+            found = dev.part_measures(of_train, self.data, part, spec)
+            measures |= {f"train/{measure}": value for measure, value in found.items()}
+        if ranks.rank() == 0 and spec.score_queries is not None:
+            self._keep(step, run, self._sample(spec.score_queries))
+        return measures
+
+    def keep_first_scores(self, step: int, name: str, stage: StageSpec, forward_size: int) -> None:
+        """Before the first step of all: the scores of the sample, if the recipe asks for any."""
+        count = self.job.evaluation_spec.score_queries
+        if count is not None and step == 0:
+            part = self._sample(count)
+            run = self._run(part, name, stage, forward_size)
+            if ranks.rank() == 0:
+                self._keep(step, run, part)
+
+    def _sample(self, count: int) -> dev.Part:
+        return dev.sample(dev.dev_part(self.data), self.data, count, self.job.seed)
+
+    def _keep(self, step: int, run: Run, part: dev.Part) -> None:
+        ids = self.data.collection.splits[part.split].queries.ids
+        evaluations.write_scores(self.checkpoint_folder, step, run, [ids[row] for row in part.query_rows])
+
+    def _run(self, part: dev.Part, name: str, stage: StageSpec, forward_size: int) -> Run:
+        """Candidates re-ranked by all ranks; half the queries in a forward where one runs out of memory."""
+        spec, guard = self.job.evaluation_spec, memory.Guard()
+        while True:
+            scored: dev.Scored = []
+            with guard, self.autocast():
+                scored = dev.part_scores(self.ranker, self.module, self.data, part, spec, self.device, self.size)
+            if guard.failed and self.sharded:
+                memory.start_again(self.checkpoint_folder, name, stage, forward_size)
+            if not ranks.on_any(guard.failed):
+                return dev.part_run(scored, self.data, part, spec)
+            memory.release()
+            if self.size == 1:
+                raise TrainingError(memory.too_small(name, stage))
+            self.size //= 2
