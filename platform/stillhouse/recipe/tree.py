@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -190,7 +190,19 @@ class StoreSpec(Spec):
     """Largest difference that passes, in standard deviations of the float32 scores."""
 
 
-class ScaleSpec(Spec):
+class _Workers(Spec):
+    @model_validator(mode="after")
+    def _workers_are_connected(self) -> Self:
+        workers = getattr(self, "num_workers", 1)
+        if getattr(self, "sharding", "auto") == "none" and workers > 1:
+            raise ValueError(
+                f"sharding none trains {workers} copies that know nothing of each other: set num_workers to 1, or "
+                "sharding to auto, ddp or fsdp"
+            )
+        return self
+
+
+class ScaleSpec(_Workers):
     num_workers: Count = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
     cpus_per_worker: Annotated[float, Field(gt=0)] | None = None
@@ -234,7 +246,7 @@ class SearchSpec(Spec):
     """Dotted overrides of the recipe that hold in trials only, e.g. a smaller `max_steps`."""
 
 
-class RetrainSpec(Spec):
+class RetrainSpec(_Workers):
     """How the winner is trained again."""
 
     num_workers: Count = 2

@@ -104,6 +104,8 @@ def test_one_line_names_key_and_expectation(tmp_path: Path, change: tuple[str, s
     ("more", "expected"),
     [
         ("evaluation: {measures: [RR@10], select_by: nDCG@10}", ["evaluation", "'nDCG@10'", "RR@10"]),
+        ("scale: {num_workers: 2, sharding: none}", ["scale: sharding none", "2 copies", "num_workers to 1"]),
+        ("retrain: {sharding: none}", ["retrain: sharding none", "2 copies"]),
         ("candidates: {depth: 10}\nx: 1", ["x: unknown key"]),
         ("seed: 1\nseed: 2", ["'seed' stands twice", "line"]),
         ("seed: [1", ["not valid YAML", "line"]),
