@@ -16,6 +16,7 @@ from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.curve import CURVE, REPORTS
 from stillhouse.training.groups import rows_with_prefix
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.triples import Triples, open_triples
@@ -31,7 +32,14 @@ class Model:
 
     def curve(self) -> list[dict[str, float]]:
         """Points of the training, one per step."""
-        file = self.path / "curve.jsonl"
+        return self._lines(CURVE)
+
+    def reports(self) -> list[dict[str, float]]:
+        """Dev measures and diagnostics, one report per dev evaluation."""
+        return self._lines(REPORTS)
+
+    def _lines(self, name: str) -> list[dict[str, float]]:
+        file = self.path / name
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -104,7 +112,7 @@ def train_model(context: Context, name: str, job: TrainingJob) -> Model:
             checkpoints = context.root / "training" / job.key
             steps = _total_steps(job, context.collection.splits["train"].queries.ids)
             checkpoints.mkdir(parents=True, exist_ok=True)
-            with _progress(checkpoints / "curve.jsonl", steps, advance):
+            with _progress(checkpoints / CURVE, steps, advance):
                 facts = _train(context, name, job, checkpoints, folder)
             shutil.rmtree(checkpoints, ignore_errors=True)
             return {"name": name, "job": {"ranker": job.ranker, "stages": job.stages}, **facts}

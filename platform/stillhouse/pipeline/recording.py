@@ -56,17 +56,11 @@ class Recorder:
                 self.tracker.artifact(self.parent, path)
 
     def training(self, name: str, model: Model) -> None:
-        """A child run with the training's parameters and its loss curve."""
+        """A child run with the training's parameters, its curve, its dev measures and its diagnostics."""
         run = self.tracker.run(stable_hash([self.key, "training", name, model.key]), name, parent=self.parent)
         self.children[name] = run
         self.tracker.params(run, flatten(model.facts["job"]))
-        points = [
-            Point(f"train/{key}", value, int(point["step"]), point["time"])
-            for point in model.curve()
-            for key, value in point.items()
-            if key not in ("step", "time")
-        ]
-        self.tracker.points(run, points)
+        self.tracker.points(run, points_of(model))
         self.tracker.end(run)
 
     def measures(self, report: Report, main: str) -> None:
@@ -94,6 +88,24 @@ class Recorder:
 
     def end(self, status: Status = "FINISHED") -> None:
         self.tracker.end(self.parent, status)
+
+
+def points_of(model: Model) -> list[Point]:
+    """What a training left behind as points of its run, under the names that trials have."""
+    points = [
+        Point(f"train/{key}", value, int(point["step"]), point["time"])
+        for point in model.curve()
+        for key, value in point.items()
+        if key not in ("step", "time")
+    ]
+    # The means of what the curve has for each step would stand on its last one.
+    known = {"step", "time", *(point.name for point in points)}
+    return points + [
+        Point(key if "/" in key else f"dev/{key}", value, int(report["step"]), report["time"])
+        for report in model.reports()
+        for key, value in report.items()
+        if key not in known
+    ]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The training curve: one JSON line per step in the checkpoint folder, written by rank 0."""
+"""The training curve, one JSON line per step, and the reports, one per dev evaluation: written by rank 0."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CURVE = "curve.jsonl"
+REPORTS = "reports.jsonl"
+FILES = (CURVE, REPORTS)
+"""In the checkpoint folder, and beside the saved ranker."""
 
 
-def append_point(folder: Path, point: Mapping[str, float]) -> None:
-    with (folder / CURVE).open("a") as stream:
+def append_point(path: Path, point: Mapping[str, float]) -> None:
+    with path.open("a") as stream:
         stream.write(json.dumps(dict(point)) + "\n")
 
 
 def trim_curve(path: Path, last_step: int) -> None:
-    """Drop the points of steps that a kill undid."""
+    """Drop the points and reports of steps that a kill undid."""
     if path.exists():
         kept = [line for line in path.read_text().splitlines() if _step_of(line) <= last_step]
         path.write_text("".join(f"{line}\n" for line in kept))

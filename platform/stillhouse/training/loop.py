@@ -21,7 +21,7 @@ from stillhouse.records import Group
 from stillhouse.training import checkpoints, diagnostics, memory, ranks, sharding
 from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
-from stillhouse.training.curve import CURVE, append_point, trim_curve
+from stillhouse.training.curve import CURVE, FILES, REPORTS, append_point, trim_curve
 from stillhouse.training.dev import QUERIES_PER_FORWARD, Scored, dev_measures, dev_scores
 from stillhouse.training.groups import epoch_order, keyed_generator, rows_with_prefix
 from stillhouse.training.in_batch import InBatchStep
@@ -106,7 +106,8 @@ class Trainer:
             self.progress = Progress(stage=index, total_step=self.progress.total_step)
             best = {}
         if ranks.rank() == 0:
-            trim_curve(self.checkpoint_folder / CURVE, self.progress.total_step)
+            for file in FILES:
+                trim_curve(self.checkpoint_folder / file, self.progress.total_step)
         return best
 
     def _groups(self, stage: StageSpec, step: int, steps_per_epoch: int) -> list[Group]:
@@ -149,7 +150,7 @@ class Trainer:
         if ranks.rank() == 0:
             point = {"step": self.progress.total_step + 1, "grad_norm": norm, "time": time.time(), **values}
             point |= self._settings(optimizer)
-            append_point(self.checkpoint_folder, point)
+            append_point(self.checkpoint_folder / CURVE, point)
 
     def _settings(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """What a step was made with: the rate of the first group (the backbone's, where it is trained), the size."""
@@ -287,6 +288,9 @@ class Trainer:
         metrics = measures | means
         metrics |= {f"train/{key}": value for key, value in self._settings(optimizer).items()}
         metrics["train/evaluation_seconds"] = time.perf_counter() - started
+        if ranks.rank() == 0:
+            point = {"step": self.progress.total_step, "time": time.time(), **metrics}
+            append_point(self.checkpoint_folder / REPORTS, point)
         checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)
         self.report(metrics, self.progress.total_step)
         return best

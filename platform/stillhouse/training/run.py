@@ -11,7 +11,7 @@ import torch
 from stillhouse.rankers import lora, mlm_head
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import checkpoints, ranks, sharding
-from stillhouse.training.curve import CURVE
+from stillhouse.training.curve import FILES
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
 from stillhouse.training.rules import check_stages
@@ -92,7 +92,7 @@ def _save(job: TrainingJob, ranker: Ranker, output: Path, checkpoint_folder: Pat
         # For good: `save_pretrained` would keep the weights without adapters beside the merged ones.
         lora.fold(whole)
         whole.save_pretrained(output, card)
-        curve = checkpoint_folder / CURVE
-        if curve.exists():
-            shutil.copy(curve, output / CURVE)
+        for file in FILES:
+            if (checkpoint_folder / file).exists():
+                shutil.copy(checkpoint_folder / file, output / file)
     ranks.barrier()

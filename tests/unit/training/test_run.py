@@ -68,6 +68,8 @@ def test_every_diagnostic_is_logged_and_each_loss_under_its_name(make, tmp_path)
     names += " saturated_teacher score_variance grad_norm learning_rate queries_per_forward"
     assert {f"train/{name}" for name in names.split()} <= reports[-1].keys()
     assert all(np.isfinite(value) for value in reports[-1].values())
+    kept = [json.loads(line) for line in (tmp_path / "out" / "reports.jsonl").read_text().splitlines()]
+    assert [{key: value for key, value in report.items() if key != "time"} for report in kept] == reports
     # Even odds over 37 tokens are ln 37 = 3.61: where a fresh head starts.
     assert curve[0]["mlm"] == pytest.approx(3.61, abs=0.3)
     assert len(curve) == 3
