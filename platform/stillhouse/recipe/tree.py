@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from stillhouse.recipe import checks
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.groups import GroupsSpec
 from stillhouse.recipe.losses import WITHOUT_TEACHER, ExtraLossSpec, LossSpec, Mlm
@@ -84,7 +85,7 @@ class StageSpec(Spec):
     """One training pass with its own loss, groups and optimiser."""
 
     loss: LossSpec
-    extra_losses: dict[str, ExtraLossSpec] = {}
+    extra_losses: dict[Name, ExtraLossSpec] = {}
     """Further losses added to `loss`, each with its own weight, logged under its key."""
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the queries' and documents' tokens left out of the input in training (Menon et al. 2022, App. C.10)."""
@@ -105,6 +106,11 @@ class StageSpec(Spec):
     """End the stage after this many dev evaluations in a row that are not the best so far; None trains all steps."""
     restore_best: bool = True
     """End with the weights of the best dev evaluation instead of the last."""
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> Self:
+        checks.check_loss_names(self.extra_losses)
+        return self
 
     def reads_teacher(self) -> bool:
         """Whether a loss or the choice of negatives looks at teacher scores."""

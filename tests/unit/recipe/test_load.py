@@ -117,6 +117,21 @@ def test_rules_over_several_keys(tmp_path: Path, more: str, expected: list[str])
         assert part in line
 
 
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("extra_losses: {loss: {name: kl}}", ["extra_losses.loss", "logged already", "loss_2"]),
+        ("extra_losses: {score_range: {name: kl}}", ["extra_losses.score_range", "logged already"]),
+        ("extra_losses: {grad_norm: {name: kl}}", ["extra_losses.grad_norm", "logged already"]),
+        ("extra_losses: {a/b: {name: kl}}", ["extra_losses.a/b", "pattern"]),
+    ],
+)
+def test_rules_over_several_keys_of_a_stage(tmp_path: Path, stage: str, expected: list[str]) -> None:
+    line = mistake(tmp_path, SMALL.replace("    optimizer", f"    {stage}\n    optimizer"))
+    for part in ("stages.distill", *expected):
+        assert part in line
+
+
 def test_groups_cannot_draw_below_the_candidates(tmp_path: Path) -> None:
     text = SMALL.replace("    optimizer", "    groups: {depth: 50}\n    optimizer")
     assert "stages.distill.groups.depth is 50, but candidates.depth gives only 30" in mistake(tmp_path, text)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from stillhouse.collection import materialise
 from stillhouse.errors import BackboneError, TrainingError
+from stillhouse.recipe.checks import LOGGED
 from stillhouse.recipe.tree import CollectionSpec
 from stillhouse.training.run import run_job
 from tests.contracts.training_jobs import toy_job
@@ -67,6 +68,9 @@ def test_every_diagnostic_is_logged_and_each_loss_under_its_name(make, tmp_path)
     names = "loss mlm ce kl teacher_pairwise_accuracy positive_score negative_score score_range normalised_margin"
     names += " saturated_teacher score_variance grad_norm learning_rate queries_per_forward"
     assert {f"train/{name}" for name in names.split()} <= reports[-1].keys()
+    # No extra loss may be called as anything else that is logged.
+    logged = {name.removeprefix("train/") for name in reports[-1] if name.startswith("train/")} | curve[0].keys()
+    assert logged - {"mlm"} == LOGGED - {"false_negatives_removed"}
     assert all(np.isfinite(value) for value in reports[-1].values())
     kept = [json.loads(line) for line in (tmp_path / "out" / "reports.jsonl").read_text().splitlines()]
     assert [{key: value for key, value in report.items() if key != "time"} for report in kept] == reports
