@@ -133,6 +133,7 @@ class Trainer:
         """Forward and backward of all micro-batches, one optimiser step."""
         started = time.perf_counter()
         if not groups:
+            interval.empty += 1
             return
         rows = self.data.train_query_ids, self.data.doc_ids
         while (passes := self._attempt(name, stage, groups, rows, key)) is None:
@@ -270,11 +271,7 @@ class Trainer:
     ) -> Weights:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
-        if interval.steps and not interval.taught:
-            taken = f" (false_negative_margin left {interval.removed:,.0f} negatives out)" if interval.removed else ""
-            raise TrainingError(
-                f"stage {name}: no query had anything to learn from; are there teacher scores and labels?{taken}"
-            )
+        interval.check(name)
         measures = self._measure(name, stage)
         value = measures[self.job.evaluation["select_by"]]
         if self.progress.record(value, stage):

@@ -192,6 +192,16 @@ def test_a_stage_trains_on_queries_of_its_own(make, tmp_path):
     assert reports[0]["train/queries_per_second"] * reports[0]["train/step_seconds"] * 2 == pytest.approx(11)
 
 
+def test_a_stage_whose_queries_have_no_group_is_an_error(make, tmp_path):
+    # The one triple is of q0; no query that the stage trains on has any.
+    file = tmp_path / "triples.tsv"
+    file.write_text("q0\td0\td9\n")
+    groups = {"strategy": "triples", "triples": str(file)}
+    stage = KL | {"loss": {"name": "contrastive"}, "groups": groups, "query_prefix": "q1"}
+    with pytest.raises(TrainingError, match="stage a: no query has a document to train on"):
+        train(make({"a": stage}), tmp_path)
+
+
 def test_a_prefix_that_no_query_has_is_an_error(make, tmp_path):
     with pytest.raises(TrainingError, match=r"query_prefix 'rlhn': none of the 24 train queries .* the first is 'q0'"):
         train(make({"c": KL | {"query_prefix": "rlhn"}}), tmp_path)
