@@ -28,7 +28,7 @@ from stillhouse.training.in_batch import InBatchStep
 from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
 from stillhouse.training.live_teacher import LiveTeacher, complete
-from stillhouse.training.optimizer import make_optimizer, schedule_factor, set_rates
+from stillhouse.training.optimizer import clip_gradients, make_optimizer, schedule_factor, set_rates
 from stillhouse.training.step import (
     Inputs,
     Passes,
@@ -139,8 +139,7 @@ class Trainer:
         while (passes := self._attempt(name, stage, groups, rows, key)) is None:
             self._halve(name, stage)
         sharding.average_gradients(self.module)
-        clipped = nn.utils.clip_grad_norm_(self.ranker.parameters(), stage.optimizer.max_grad_norm)
-        norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
+        norm = clip_gradients(self.ranker, stage.optimizer, f"stage {name}, step {self.progress.total_step + 1}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         values = passes.values()

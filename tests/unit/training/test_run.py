@@ -202,6 +202,13 @@ def test_a_stage_whose_queries_have_no_group_is_an_error(make, tmp_path):
         train(make({"a": stage}), tmp_path)
 
 
+def test_a_gradient_that_is_not_finite_ends_the_training(make, tmp_path):
+    # A loss of about 1e37 is finite in float32 (up to 3.4e38), a gradient some hundred times as large is not.
+    stage = KL | {"loss": {"name": "kl", "weight": 1e37}}
+    with pytest.raises(TrainingError, match=r"stage a, step 1: the norm of the gradient is (inf|nan), the"):
+        train(make({"a": stage}), tmp_path)
+
+
 def test_a_prefix_that_no_query_has_is_an_error(make, tmp_path):
     with pytest.raises(TrainingError, match=r"query_prefix 'rlhn': none of the 24 train queries .* the first is 'q0'"):
         train(make({"c": KL | {"query_prefix": "rlhn"}}), tmp_path)
