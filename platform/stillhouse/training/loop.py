@@ -240,7 +240,8 @@ class Trainer:
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         # The optimiser's two averages come with its first step; their room is not the micro-batches'.
         kept = [] if optimizer.state else [torch.empty_like(one) for one in trained for _ in range(2)]
-        groups = memory.longest_groups(stage, size)
+        collection = self.data.collection
+        groups = memory.longest_groups(stage, size, len(collection.splits["train"].queries), len(collection.docs))
         while self._attempt(name, stage, groups, rows, (index, -1)) is None:
             self._halve(name, stage)
         del kept
