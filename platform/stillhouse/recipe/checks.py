@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillhouse.recipe.tree import StageSpec
 
 LOGGED = frozenset(
     """
@@ -19,3 +23,15 @@ def check_loss_names(names: Collection[str]) -> None:
     taken = sorted(LOGGED.intersection(names))
     if taken:
         raise ValueError(f"extra_losses.{taken[0]}: {taken[0]} is logged already; take another name, e.g. {taken[0]}_2")
+
+
+def check_patience(stage: StageSpec) -> None:
+    """The first evaluation is the best so far, so one fewer than all can be in a row that are not."""
+    patience = {"early_stopping": stage.early_stopping}
+    if stage.optimizer.schedule == "plateau":
+        patience["optimizer.plateau_patience"] = stage.optimizer.plateau_patience
+    for key, count in patience.items():
+        if count is not None and count >= stage.evaluations:
+            raise ValueError(
+                f"{key} {count} never acts in {stage.evaluations} evaluations; raise evaluations or lower it"
+            )

@@ -110,6 +110,7 @@ class StageSpec(Spec):
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
         checks.check_loss_names(self.extra_losses)
+        checks.check_patience(self)
         return self
 
     def reads_teacher(self) -> bool:

@@ -123,6 +123,7 @@ def test_rules_over_several_keys(tmp_path: Path, more: str, expected: list[str])
         ("extra_losses: {loss: {name: kl}}", ["extra_losses.loss", "logged already", "loss_2"]),
         ("extra_losses: {score_range: {name: kl}}", ["extra_losses.score_range", "logged already"]),
         ("extra_losses: {grad_norm: {name: kl}}", ["extra_losses.grad_norm", "logged already"]),
+        ("early_stopping: 4", ["early_stopping 4 never acts in 4 evaluations"]),
         ("extra_losses: {a/b: {name: kl}}", ["extra_losses.a/b", "pattern"]),
     ],
 )
@@ -130,6 +131,14 @@ def test_rules_over_several_keys_of_a_stage(tmp_path: Path, stage: str, expected
     line = mistake(tmp_path, SMALL.replace("    optimizer", f"    {stage}\n    optimizer"))
     for part in ("stages.distill", *expected):
         assert part in line
+
+
+def test_a_plateau_needs_evaluations(tmp_path: Path) -> None:
+    plateau = SMALL.replace("learning_rate: 1e-6", "schedule: plateau")
+    assert "plateau_patience 1 never acts in 1 evaluations" in mistake(tmp_path, plateau + "    evaluations: 1\n")
+    assert load_recipe(write(tmp_path, plateau + "    evaluations: 2\n")).stages["distill"].evaluations == 2
+    # Another schedule does not read it.
+    assert load_recipe(write(tmp_path, SMALL + "    evaluations: 1\n")).stages["distill"].evaluations == 1
 
 
 def test_groups_cannot_draw_below_the_candidates(tmp_path: Path) -> None:
