@@ -29,7 +29,7 @@ def job(toy, toy_candidates, workspace, backbone, tmp_path_factory) -> TrainingJ
         "extra_losses": {"label": {"name": "contrastive", "weight": 0.3}, "mlm": {"name": "mlm"}},
         "token_dropout": 0.1,
         "optimizer": {"learning_rate": 1e-3, "schedule": "plateau"},
-        "early_stopping": 2,
+        "early_stopping": 1,
     }
     teacher = tmp_path_factory.mktemp("teacher") / "teacher.parquet"
     return toy_job(toy, workspace, backbone, {"distill": stage}, teacher=teacher)

@@ -108,7 +108,7 @@ def train_model(context: Context, name: str, job: TrainingJob) -> Model:
             checkpoints = context.root / "training" / job.key
             steps = _total_steps(job, context.collection.splits["train"].queries.ids)
             checkpoints.mkdir(parents=True, exist_ok=True)
-            with _progress(checkpoints / "curve.jsonl", steps, advance):
+            with _progress(checkpoints / CURVE, steps, advance):
                 facts = _train(context, name, job, checkpoints, folder)
             shutil.rmtree(checkpoints, ignore_errors=True)
             return {"name": name, "job": {"ranker": job.ranker, "stages": job.stages}, **facts}

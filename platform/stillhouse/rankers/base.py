@@ -53,6 +53,8 @@ class Ranker(nn.Module, ABC):
     """Whether document representations can be kept: `encode_docs`, then `interact`."""
     forward_methods: ClassVar[tuple[str, ...]]
     """Methods besides `forward` that run blocks: register them where FSDP2 wraps the ranker."""
+    has_kernels: ClassVar[bool] = False
+    """Whether `kernel_parameters` names any."""
 
     def __init__(self, spec: Any, backbone: Any, tokenizer: Any) -> None:
         super().__init__()

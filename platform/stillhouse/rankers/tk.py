@@ -33,6 +33,7 @@ class TransformerKernel(SeparableRanker):
     """
 
     key = "tk"
+    has_kernels = True
     spec_class = TkSpec
 
     def __init__(self, spec: TkSpec, tokenizer: Any, vocabulary: int, width: int) -> None:

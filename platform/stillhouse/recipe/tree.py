@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from stillhouse.recipe import checks
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.groups import GroupsSpec
@@ -85,7 +86,7 @@ class StageSpec(Spec):
     """One training pass with its own loss, groups and optimiser."""
 
     loss: LossSpec
-    extra_losses: dict[str, ExtraLossSpec] = {}
+    extra_losses: dict[Name, ExtraLossSpec] = {}
     """Further losses added to `loss`, each with its own weight, logged under its key."""
     token_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the queries' and documents' tokens left out of the input in training (Menon et al. 2022, App. C.10)."""
@@ -106,6 +107,12 @@ class StageSpec(Spec):
     """End the stage after this many dev evaluations in a row that are not the best so far; None trains all steps."""
     restore_best: bool = True
     """End with the weights of the best dev evaluation instead of the last."""
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> Self:
+        checks.check_loss_names(self.extra_losses)
+        checks.check_patience(self)
+        return self
 
     def reads_teacher(self) -> bool:
         """Whether a loss or the choice of negatives looks at teacher scores."""
@@ -192,7 +199,19 @@ class StoreSpec(Spec):
     """Largest difference that passes, in standard deviations of the float32 scores."""
 
 
-class ScaleSpec(Spec):
+class _Workers(Spec):
+    @model_validator(mode="after")
+    def _workers_are_connected(self) -> Self:
+        workers = getattr(self, "num_workers", 1)
+        if getattr(self, "sharding", "auto") == "none" and workers > 1:
+            raise ValueError(
+                f"sharding none trains {workers} copies that know nothing of each other: set num_workers to 1, or "
+                "sharding to auto, ddp or fsdp"
+            )
+        return self
+
+
+class ScaleSpec(_Workers):
     num_workers: Count = 1
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
     cpus_per_worker: Annotated[float, Field(gt=0)] | None = None
@@ -241,7 +260,7 @@ class SearchSpec(Spec):
     """Dotted overrides of the recipe that hold in trials only, e.g. a smaller `max_steps`."""
 
 
-class RetrainSpec(Spec):
+class RetrainSpec(_Workers):
     """How the winner is trained again."""
 
     num_workers: Count = 2

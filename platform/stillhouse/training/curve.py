@@ -16,7 +16,7 @@ def append_point(folder: Path, point: Mapping[str, float], name: str = CURVE) ->
 
 
 def trim_curve(path: Path, last_step: int) -> None:
-    """Drop the points of steps that a kill undid."""
+    """Drop the points and reports of steps that a kill undid."""
     if path.exists():
         kept = [line for line in path.read_text().splitlines() if _step_of(line) <= last_step]
         path.write_text("".join(f"{line}\n" for line in kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stillhouse.errors import TrainingError
 from stillhouse.training import diagnostics, ranks
 
 
@@ -13,6 +14,8 @@ class Interval:
     """What happened since the last report; sums, divided once when reported."""
 
     steps: int = 0
+    empty: int = 0
+    """Steps that no query had a document for."""
     taught: int = 0
     """Steps in which at least one query had something to say."""
     queries: float = 0.0
@@ -32,6 +35,20 @@ class Interval:
         self.grad_norm += norm
         for name, value in losses.items():
             self.losses[name] = self.losses.get(name, 0.0) + value
+
+    def check(self, stage: str) -> None:
+        """TrainingError where none of the steps had anything to teach: the weights are what they were."""
+        if self.taught or not (self.steps or self.empty):
+            return
+        if not self.steps:
+            raise TrainingError(
+                f"stage {stage}: no query has a document to train on: no positive, candidate or triple; check groups, "
+                "qrels and candidates"
+            )
+        taken = f" (false_negative_margin left {self.removed:,.0f} negatives out)" if self.removed else ""
+        raise TrainingError(
+            f"stage {stage}: no query had anything to learn from; are there teacher scores and labels?{taken}"
+        )
 
     def means(self) -> dict[str, float]:
         """The sums over all ranks, divided once; every rank calls it."""

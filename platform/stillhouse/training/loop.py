@@ -28,7 +28,7 @@ from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
 from stillhouse.training.live_teacher import LiveTeacher, complete
 from stillhouse.training.measuring import Measurer
-from stillhouse.training.optimizer import make_optimizer, schedule_factor, set_rates
+from stillhouse.training.optimizer import clip_gradients, make_optimizer, schedule_factor, set_rates
 from stillhouse.training.step import (
     Inputs,
     Passes,
@@ -144,13 +144,13 @@ class Trainer:
         """Forward and backward of all micro-batches, one optimiser step."""
         started = time.perf_counter()
         if not groups:
+            interval.empty += 1
             return
         rows = self.data.train_query_ids, self.data.doc_ids
         while (passes := self._attempt(name, stage, groups, rows, key)) is None:
             self._halve(name, stage)
         sharding.average_gradients(self.module)
-        clipped = nn.utils.clip_grad_norm_(self.ranker.parameters(), stage.optimizer.max_grad_norm)
-        norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
+        norm = clip_gradients(self.ranker, stage.optimizer, f"stage {name}, step {self.progress.total_step + 1}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         values = passes.values()
@@ -251,7 +251,8 @@ class Trainer:
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         # The optimiser's two averages come with its first step; their room is not the micro-batches'.
         kept = [] if optimizer.state else [torch.empty_like(one) for one in trained for _ in range(2)]
-        groups = memory.longest_groups(stage, size)
+        collection = self.data.collection
+        groups = memory.longest_groups(stage, size, len(collection.splits["train"].queries), len(collection.docs))
         while self._attempt(name, stage, groups, rows, (index, -1)) is None:
             self._halve(name, stage)
         del kept
@@ -281,11 +282,7 @@ class Trainer:
     ) -> Weights:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
-        if interval.steps and not interval.taught:
-            taken = f" (false_negative_margin left {interval.removed:,.0f} negatives out)" if interval.removed else ""
-            raise TrainingError(
-                f"stage {name}: no query had anything to learn from; are there teacher scores and labels?{taken}"
-            )
+        interval.check(name)
         measures = self.measurer.measure(self.progress.total_step, name, stage, self._size(stage))
         value = measures[self.job.evaluation["select_by"]]
         if self.progress.record(value, stage):

@@ -63,13 +63,13 @@ def largest_try(stage: StageSpec) -> int:
     return int(2 ** (share.bit_length() - 1))
 
 
-def longest_groups(stage: StageSpec, size: int) -> list[Group]:
-    """`size` groups of each rank, full of documents, for `LongestRows`."""
+def longest_groups(stage: StageSpec, size: int, num_queries: int, num_docs: int) -> list[Group]:
+    """`size` groups of each rank, full of documents, for `LongestRows`; rows of the collection, over again if few."""
     width = stage.groups.num_negatives + 1
     label_K = np.zeros(width, dtype=np.float32)
     label_K[0] = 1.0
-    rows_K, teacher_K = np.arange(width, dtype=np.int32), -np.arange(width, dtype=np.float32)
-    return [Group(row, rows_K, label_K, teacher_K) for row in range(size * ranks.world_size())]
+    rows_K, teacher_K = np.arange(width, dtype=np.int32) % num_docs, -np.arange(width, dtype=np.float32)
+    return [Group(row % num_queries, rows_K, label_K, teacher_K) for row in range(size * ranks.world_size())]
 
 
 class LongestRows:

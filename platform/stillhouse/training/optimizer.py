@@ -62,6 +62,21 @@ def schedule_factor(spec: OptimizerSpec, step: int, total_steps: int, plateau: f
     return 1.0 - progress
 
 
+def clip_gradients(ranker: nn.Module, spec: OptimizerSpec, place: str) -> float:
+    """Scale the gradients down to a norm of `max_grad_norm`; returns what it was.
+
+    TrainingError for one that is not finite, before it reaches the weights; `place` names the step.
+    """
+    clipped = nn.utils.clip_grad_norm_(ranker.parameters(), spec.max_grad_norm)
+    norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
+    if not math.isfinite(norm):
+        raise TrainingError(
+            f"{place}: the norm of the gradient is {norm}, the loss is finite; the weights were left as they are: "
+            "lower learning_rate or the weights of losses, raise the temperature, or set scale.dtype to float32"
+        )
+    return norm
+
+
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

@@ -45,6 +45,8 @@ def _problem(stage: StageSpec, ranker: str, *, taught: bool, live: bool) -> str 
     groups, reads = stage.groups, reads_teacher(stage)
     if reads and not taught:
         return f"{reads[0]} reads teacher scores, but there are none here: teachers learn from labels alone"
+    if stage.optimizer.kernel_learning_rate is not None and not RANKERS[ranker].has_kernels:
+        return f"optimizer.kernel_learning_rate: {ranker} has no kernels; take the key out"
     if groups.strategy == "in_batch":
         if not issubclass(RANKERS[ranker], DualEncoder):
             return f"groups.strategy: in_batch compares two vectors by one product, but the ranker is a {ranker}"

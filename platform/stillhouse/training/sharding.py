@@ -14,6 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from stillhouse.errors import TrainingError
 from stillhouse.rankers import RANKERS, mlm_head, skeleton
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import ranks
@@ -27,9 +28,17 @@ BUCKET = 8_000_000
 
 
 def choose(policy: Policy, ranker: nn.Module) -> Policy:
-    """One process needs nothing; `auto` is DDP for small models, FSDP2 for large ones."""
+    """One process needs nothing; `auto` is DDP for small models, FSDP2 for large ones.
+
+    Raises TrainingError for `none` with several: each would train a copy of its own on its share of the queries.
+    """
     if ranks.world_size() == 1:
         return "none"
+    if policy == "none":
+        raise TrainingError(
+            f"scale.sharding: none leaves {ranks.world_size()} workers unconnected; set auto, ddp or fsdp, or "
+            "num_workers to 1"
+        )
     if policy != "auto":
         return policy
     return "ddp" if sum(parameter.numel() for parameter in ranker.parameters()) < SMALL else "fsdp"

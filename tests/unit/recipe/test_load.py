@@ -104,6 +104,8 @@ def test_one_line_names_key_and_expectation(tmp_path: Path, change: tuple[str, s
     ("more", "expected"),
     [
         ("evaluation: {measures: [RR@10], select_by: nDCG@10}", ["evaluation", "'nDCG@10'", "RR@10"]),
+        ("scale: {num_workers: 2, sharding: none}", ["scale: sharding none", "2 copies", "num_workers to 1"]),
+        ("retrain: {sharding: none}", ["retrain: sharding none", "2 copies"]),
         ("candidates: {depth: 10}\nx: 1", ["x: unknown key"]),
         ("seed: 1\nseed: 2", ["'seed' stands twice", "line"]),
         ("seed: [1", ["not valid YAML", "line"]),
@@ -113,6 +115,30 @@ def test_rules_over_several_keys(tmp_path: Path, more: str, expected: list[str])
     line = mistake(tmp_path, SMALL + more + "\n")
     for part in expected:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("extra_losses: {loss: {name: kl}}", ["extra_losses.loss", "logged already", "loss_2"]),
+        ("extra_losses: {score_range: {name: kl}}", ["extra_losses.score_range", "logged already"]),
+        ("extra_losses: {grad_norm: {name: kl}}", ["extra_losses.grad_norm", "logged already"]),
+        ("early_stopping: 4", ["early_stopping 4 never acts in 4 evaluations"]),
+        ("extra_losses: {a/b: {name: kl}}", ["extra_losses.a/b", "pattern"]),
+    ],
+)
+def test_rules_over_several_keys_of_a_stage(tmp_path: Path, stage: str, expected: list[str]) -> None:
+    line = mistake(tmp_path, SMALL.replace("    optimizer", f"    {stage}\n    optimizer"))
+    for part in ("stages.distill", *expected):
+        assert part in line
+
+
+def test_a_plateau_needs_evaluations(tmp_path: Path) -> None:
+    plateau = SMALL.replace("learning_rate: 1e-6", "schedule: plateau")
+    assert "plateau_patience 1 never acts in 1 evaluations" in mistake(tmp_path, plateau + "    evaluations: 1\n")
+    assert load_recipe(write(tmp_path, plateau + "    evaluations: 2\n")).stages["distill"].evaluations == 2
+    # Another schedule does not read it.
+    assert load_recipe(write(tmp_path, SMALL + "    evaluations: 1\n")).stages["distill"].evaluations == 1
 
 
 def test_groups_cannot_draw_below_the_candidates(tmp_path: Path) -> None:

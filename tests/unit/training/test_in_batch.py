@@ -27,6 +27,7 @@ from stillhouse.training.run import run_job
 from stillhouse.training.step import Inputs, StepRunner, local_weights, losses_of
 from stillhouse.training.teacher import TeacherScores, write_teacher_scores
 from tests.conftest import WORDS
+from tests.contracts.training_jobs import toy_job
 
 CAPS = {"query_max_length": 8, "doc_max_length": 16}
 QUERIES, DOCS = 6, 20
@@ -279,6 +280,14 @@ def test_accumulation_changes_nothing(changes, toy, workspace, backbone, taught,
         moved += float((value - start[f"backbone.{key}"]).abs().sum()) if f"backbone.{key}" in start else 0.0
         gap += float((value - weights[1][key]).abs().sum())
     assert gap < 1e-3 * moved
+
+
+def test_the_largest_size_is_found_in_a_collection_smaller_than_a_group(toy, workspace, backbone, tmp_path):
+    # 60 documents and 24 queries; the try for memory fills 32 groups of 71.
+    groups = {"strategy": "in_batch", "num_negatives": 70}
+    stage = {"loss": {"name": "contrastive"}, "groups": groups, "queries_per_step": 32, "queries_per_forward": "auto"}
+    job = toy_job(toy, workspace, backbone, {"a": stage | {"evaluations": 1}})
+    assert run_job(job, tmp_path, lambda metrics, step: None)["steps"] == 1
 
 
 def test_uniform_negatives_are_scored_by_the_teacher_itself(toy, workspace, backbone, taught, tmp_path):

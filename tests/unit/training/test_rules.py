@@ -45,6 +45,10 @@ LABELS = "stages.distill.loss={name: contrastive}"
             r"in_batch compares two vectors by one product, but the ranker is a cross_encoder",
         ),
         (
+            ["stages.distill.optimizer.kernel_learning_rate=1e-4"],
+            r"stages\.distill\.optimizer\.kernel_learning_rate: dual_encoder has no kernels; take the key out",
+        ),
+        (
             ["teachers.t={ranker: tk, backbone: minilm, stages: {a: {loss: {name: kl}}}}"],
             r"teachers\.t\.stages\.a\.loss: kl reads teacher scores, but there are none",
         ),
@@ -93,6 +97,7 @@ def test_imported_scores_can_do_less(tmp_path, groups, said):
             f"{GROUPS}={{strategy: uniform, unscored: label_only}}",
             "stages.distill.extra_losses={label: {name: contrastive}}",
         ],
+        ["stages.distill.optimizer.kernel_learning_rate=1e-4", "student={ranker: tk, backbone: minilm}"],
     ],
 )
 def test_what_can_work_passes(settings):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from stillhouse.collection import materialise
 from stillhouse.errors import BackboneError, TrainingError
+from stillhouse.recipe.checks import LOGGED
 from stillhouse.recipe.tree import CollectionSpec
 from stillhouse.training.run import run_job
 from tests.contracts.training_jobs import toy_job
@@ -67,7 +68,12 @@ def test_every_diagnostic_is_logged_and_each_loss_under_its_name(make, tmp_path)
     names = "loss mlm ce kl teacher_pairwise_accuracy positive_score negative_score score_range normalised_margin"
     names += " saturated_teacher score_variance grad_norm learning_rate queries_per_forward"
     assert {f"train/{name}" for name in names.split()} <= reports[-1].keys()
+    # No extra loss may be called as anything else that is logged.
+    logged = {name.removeprefix("train/") for name in reports[-1] if name.startswith("train/")} | curve[0].keys()
+    assert logged - {"mlm"} == LOGGED - {"false_negatives_removed"}
     assert all(np.isfinite(value) for value in reports[-1].values())
+    kept = [json.loads(line) for line in (tmp_path / "out" / "evaluations.jsonl").read_text().splitlines()]
+    assert [{key: value for key, value in report.items() if key != "time"} for report in kept] == reports
     # Even odds over 37 tokens are ln 37 = 3.61: where a fresh head starts.
     assert curve[0]["mlm"] == pytest.approx(3.61, abs=0.3)
     assert len(curve) == 3
@@ -184,6 +190,23 @@ def test_a_stage_trains_on_queries_of_its_own(make, tmp_path):
     reports, *_ = train(job, tmp_path)
     assert [report["step"] for report in reports] == [2, 5]
     assert reports[0]["train/queries_per_second"] * reports[0]["train/step_seconds"] * 2 == pytest.approx(11)
+
+
+def test_a_stage_whose_queries_have_no_group_is_an_error(make, tmp_path):
+    # The one triple is of q0; no query that the stage trains on has any.
+    file = tmp_path / "triples.tsv"
+    file.write_text("q0\td0\td9\n")
+    groups = {"strategy": "triples", "triples": str(file)}
+    stage = KL | {"loss": {"name": "contrastive"}, "groups": groups, "query_prefix": "q1"}
+    with pytest.raises(TrainingError, match="stage a: no query has a document to train on"):
+        train(make({"a": stage}), tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training(make, tmp_path):
+    # A loss of about 1e37 is finite in float32 (up to 3.4e38), a gradient some hundred times as large is not.
+    stage = KL | {"loss": {"name": "kl", "weight": 1e37}}
+    with pytest.raises(TrainingError, match=r"stage a, step 1: the norm of the gradient is (inf|nan), the"):
+        train(make({"a": stage}), tmp_path)
 
 
 def test_a_prefix_that_no_query_has_is_an_error(make, tmp_path):

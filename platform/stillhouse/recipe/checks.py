@@ -1,0 +1,37 @@
+"""Rules over several keys of a stage: ValueError, in one line, for what cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillhouse.recipe.tree import StageSpec
+
+LOGGED = frozenset(
+    """
+    loss step time grad_norm learning_rate queries_per_forward ce kl teacher_pairwise_accuracy saturated_teacher
+    positive_score negative_score score_range normalised_margin score_variance false_negatives_removed
+    queries_per_second step_seconds evaluation_seconds
+    """.split()  # noqa: SIM905 (a list of 19 strings is harder to read)
+)
+"""What a training logs besides its extra losses: the stage's own loss, the curve's fields, diagnostics, speed."""
+
+
+def check_loss_names(names: Collection[str]) -> None:
+    """An extra loss is logged under its key, which no other number may have."""
+    taken = sorted(LOGGED.intersection(names))
+    if taken:
+        raise ValueError(f"extra_losses.{taken[0]}: {taken[0]} is logged already; take another name, e.g. {taken[0]}_2")
+
+
+def check_patience(stage: StageSpec) -> None:
+    """The first evaluation is the best so far, so one fewer than all can be in a row that are not."""
+    patience = {"early_stopping": stage.early_stopping}
+    if stage.optimizer.schedule == "plateau":
+        patience["optimizer.plateau_patience"] = stage.optimizer.plateau_patience
+    for key, count in patience.items():
+        if count is not None and count >= stage.evaluations:
+            raise ValueError(
+                f"{key} {count} never acts in {stage.evaluations} evaluations; raise evaluations or lower it"
+            )
