@@ -16,6 +16,7 @@ from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.curve import CURVE
 from stillhouse.training.evaluations import EVALUATIONS
 from stillhouse.training.groups import rows_with_prefix
 from stillhouse.training.job import TrainingJob
@@ -32,7 +33,7 @@ class Model:
 
     def curve(self) -> list[dict[str, float]]:
         """Points of the training, one per step."""
-        return _lines(self.path / "curve.jsonl")
+        return _lines(self.path / CURVE)
 
     def evaluations(self) -> list[dict[str, float]]:
         """Metrics inside the training, one point per evaluation: `nDCG@10` on dev, `train/kl`."""
