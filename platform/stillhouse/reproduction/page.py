@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from stillhouse.artifacts import atomic_file
@@ -75,7 +76,12 @@ def _section(name: str, experiment: Experiment, found: Mapping[str, Any]) -> Ite
     )
     measures = [key for key in found["rows"][STUDENT] if key != "seconds"]
     yield _line(
-        ("ranker", *(f"{key} here" for key in measures), *(f"{key}, paper" for key in experiment.columns), "s a run")
+        (
+            "ranker",
+            *(f"{key} here" for key in measures),
+            *(f"{key}, paper" for key in experiment.columns),
+            "s a run (median)",
+        )
     )
     yield "|---|" + "---:|" * (len(measures) + len(experiment.columns) + 1)
     for key, label in OTHERS.items():
@@ -131,7 +137,7 @@ def draw(experiment: Experiment, found: Mapping[str, Any], path: Path) -> None:
 
 def _row(label: str, row: Mapping[str, Any], measures: Sequence[str], printed: Sequence[str]) -> str:
     values = [_spread(row[measure]) for measure in measures]
-    return _line((label, *values, *printed, f"{sum(row['seconds']) / len(row['seconds']):.0f}"))
+    return _line((label, *values, *printed, f"{median(row['seconds']):.0f}"))
 
 
 def _spread(value: Mapping[str, Any]) -> str:
@@ -140,7 +146,7 @@ def _spread(value: Mapping[str, Any]) -> str:
 
 
 def _seconds(found: Mapping[str, Any]) -> float:
-    return sum(sum(row["seconds"]) for key, row in found["rows"].items() if key not in OTHERS)
+    return sum(len(row["seconds"]) * median(row["seconds"]) for key, row in found["rows"].items() if key not in OTHERS)
 
 
 def _count(number: int, noun: str) -> str:
