@@ -146,7 +146,8 @@ def _spread(value: Mapping[str, Any]) -> str:
 
 
 def _seconds(found: Mapping[str, Any]) -> float:
-    return sum(len(row["seconds"]) * median(row["seconds"]) for key, row in found["rows"].items() if key not in OTHERS)
+    rows = [row["seconds"] for key, row in found["rows"].items() if key not in OTHERS]
+    return float(sum(len(times) * median(times) for times in rows))
 
 
 def _count(number: int, noun: str) -> str:
