@@ -26,7 +26,7 @@ from stillhouse.scores.identity import identity_of
 from stillhouse.scores.store import ScoreStore
 from stillhouse.search.check import witnesses
 from stillhouse.training.groups import scoring_pairs
-from stillhouse.training.rules import drawn_depth, reads_teacher
+from stillhouse.training.rules import drawn_depth
 from stillhouse.training.teacher import write_teacher_scores
 from stillhouse.training.triples import Triples
 
@@ -107,7 +107,7 @@ def scoring_depth(recipe: Recipe) -> int:
 
 def scored_triples(context: Context) -> list[Triples]:
     """The triples of stages that read teacher scores."""
-    stages = [stage for stage in taught_stages(context.recipe) if reads_teacher(stage)]
+    stages = [stage for stage in taught_stages(context.recipe) if stage.reads_teacher()]
     return list(triples_of(context, stages).values())
 
 

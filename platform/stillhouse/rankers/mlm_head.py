@@ -15,13 +15,13 @@ from transformers.activations import ACT2FN
 from stillhouse.errors import BackboneError
 from stillhouse.rankers.backbones import resolve
 from stillhouse.rankers.heads import init_fresh
+from stillhouse.recipe.losses import MLM_RANKERS
 
 if TYPE_CHECKING:
     from stillhouse.rankers.base import Ranker
 
 HEAD = "mlm_head"
 """Attribute of a ranker: its parameters are `mlm_head.*`."""
-RANKERS_WITH_HEAD = ("cross_encoder", "dual_encoder", "colbert", "prettr")
 
 # What each family calls the parts in its checkpoints, and which activation stands between them.
 _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -81,10 +81,10 @@ def attach(ranker: Ranker, seed: int) -> bool:
     Raises BackboneError for rankers that read no masked tokens.
     """
     backbone, tokenizer = ranker.backbone, ranker.tokenizer
-    if ranker.key not in RANKERS_WITH_HEAD or tokenizer.mask_token_id is None:
+    if ranker.key not in MLM_RANKERS or tokenizer.mask_token_id is None:
         raise BackboneError(
             f"loss mlm: {ranker.key} on {ranker.spec.backbone} has no masked-language-model head or [MASK] token; "
-            f"it runs on {', '.join(RANKERS_WITH_HEAD)} with a BERT-like backbone: take it out of extra_losses"
+            f"it runs on {', '.join(MLM_RANKERS)} with a BERT-like backbone: take it out of extra_losses"
         )
     table = backbone.get_input_embeddings().weight
     head = MlmHead(backbone.config, table)

@@ -1,9 +1,11 @@
-"""Rules over several keys of a stage: ValueError, in one line, for what cannot work."""
+"""Rules over several keys of a recipe: ValueError, in one line, for what cannot work."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stillhouse.recipe.losses import MLM_RANKERS, Mlm
 
 if TYPE_CHECKING:
     from stillhouse.recipe.tree import StageSpec
@@ -35,3 +37,23 @@ def check_patience(stage: StageSpec) -> None:
             raise ValueError(
                 f"{key} {count} never acts in {stage.evaluations} evaluations; raise evaluations or lower it"
             )
+
+
+def check_mlm(place: str, ranker: Any, stages: Mapping[str, StageSpec]) -> None:
+    """`mlm` runs on some rankers only; `place` is where the one that these stages train stands."""
+    for name, stage in stages.items():
+        for key, loss in stage.extra_losses.items():
+            if isinstance(loss, Mlm) and ranker.ranker not in MLM_RANKERS:
+                raise ValueError(
+                    f"stages.{name}.extra_losses.{key}: mlm runs on {', '.join(MLM_RANKERS)}, but {place} is "
+                    f"{ranker.ranker}"
+                )
+
+
+def check_workers(num_workers: int, sharding: str) -> None:
+    """Several workers have to exchange gradients."""
+    if sharding == "none" and num_workers > 1:
+        raise ValueError(
+            f"sharding none trains {num_workers} copies that know nothing of each other: set num_workers to 1, or "
+            "sharding to auto, ddp or fsdp"
+        )

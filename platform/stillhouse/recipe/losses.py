@@ -151,3 +151,5 @@ ExtraLossSpec = Annotated[_OfScores | Mlm, Field(discriminator="name")]
 LABEL_LOSSES = frozenset({"contrastive", "ranknet", "label_mse", "focal", "listnet", "approx_ndcg", "lambda_rank"})
 WITHOUT_TEACHER = LABEL_LOSSES | {"mlm"}
 """Losses that do not read the teacher; a recipe with no other needs none."""
+MLM_RANKERS = ("cross_encoder", "dual_encoder", "colbert", "prettr")
+"""Rankers that can be trained with `mlm`: they read tokens of a BERT-like encoder, some of them hidden."""

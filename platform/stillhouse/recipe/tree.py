@@ -10,7 +10,7 @@ from stillhouse.recipe import checks
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.groups import GroupsSpec
-from stillhouse.recipe.losses import WITHOUT_TEACHER, ExtraLossSpec, LossSpec, Mlm
+from stillhouse.recipe.losses import WITHOUT_TEACHER, ExtraLossSpec, LossSpec
 from stillhouse.recipe.rankers import (
     CausalLmSpec,
     ColbertSpec,
@@ -114,11 +114,15 @@ class StageSpec(Spec):
         checks.check_patience(self)
         return self
 
-    def reads_teacher(self) -> bool:
-        """Whether a loss or the choice of negatives looks at teacher scores."""
+    def reads_teacher(self) -> list[str]:
+        """What of it reads teacher scores: its losses by name, `teacher_top`, `false_negative_margin`."""
         losses = (self.loss, *self.extra_losses.values())
-        chosen = self.groups.strategy == "teacher_top" or self.groups.false_negative_margin is not None
-        return chosen or any(loss.name not in WITHOUT_TEACHER for loss in losses)
+        found = [f"loss: {loss.name}" for loss in losses if loss.name not in WITHOUT_TEACHER]
+        if self.groups.strategy == "teacher_top":
+            found.append("groups.strategy: teacher_top")
+        if self.groups.false_negative_margin is not None:
+            found.append("groups.false_negative_margin")
+        return found
 
 
 class ScoresTeacher(Spec):
@@ -202,12 +206,7 @@ class StoreSpec(Spec):
 class _Workers(Spec):
     @model_validator(mode="after")
     def _workers_are_connected(self) -> Self:
-        workers = getattr(self, "num_workers", 1)
-        if getattr(self, "sharding", "auto") == "none" and workers > 1:
-            raise ValueError(
-                f"sharding none trains {workers} copies that know nothing of each other: set num_workers to 1, or "
-                "sharding to auto, ddp or fsdp"
-            )
+        checks.check_workers(getattr(self, "num_workers", 1), getattr(self, "sharding", "auto"))
         return self
 
 
@@ -310,9 +309,9 @@ class Recipe(Spec):
         if not self.stages:
             raise ValueError("stages: at least one stage is needed")
         self.teaching()
-        _check_mlm("student", self.student, self.stages)
+        checks.check_mlm("student", self.student, self.stages)
         for name, teacher in self.teachers.items():
-            _check_mlm(f"teachers.{name}", teacher, getattr(teacher, "stages", {}))
+            checks.check_mlm(f"teachers.{name}", teacher, getattr(teacher, "stages", {}))
         for name, stage in self.stages.items():
             depth = stage.groups.depth
             if depth is not None and depth > self.candidates.depth:
@@ -320,13 +319,3 @@ class Recipe(Spec):
                     f"stages.{name}.groups.depth is {depth}, but candidates.depth gives only {self.candidates.depth}"
                 )
         return self
-
-
-def _check_mlm(place: str, ranker: Any, stages: dict[str, StageSpec]) -> None:
-    kinds = ("cross_encoder", "dual_encoder", "colbert", "prettr")
-    for name, stage in stages.items():
-        for key, loss in stage.extra_losses.items():
-            if isinstance(loss, Mlm) and ranker.ranker not in kinds:
-                raise ValueError(
-                    f"stages.{name}.extra_losses.{key}: mlm runs on {', '.join(kinds)}, but {place} is {ranker.ranker}"
-                )

@@ -12,17 +12,6 @@ from stillhouse.recipe.groups import UNSCORED, GroupsSpec
 from stillhouse.recipe.tree import StageSpec
 
 
-def reads_teacher(stage: StageSpec) -> list[str]:
-    """What of a stage reads teacher scores: its losses by name, `teacher_top`, `false_negative_margin`."""
-    losses = (stage.loss, *stage.extra_losses.values())
-    found = [f"loss: {loss.name}" for loss in losses if loss.name in LOSSES and LOSSES[loss.name].needs_teacher]
-    if stage.groups.strategy == "teacher_top":
-        found.append("groups.strategy: teacher_top")
-    if stage.groups.false_negative_margin is not None:
-        found.append("groups.false_negative_margin")
-    return found
-
-
 def drawn_depth(groups: GroupsSpec, candidates_depth: int) -> int:
     """How many candidates of a query the teacher has to score for groups like these."""
     if groups.strategy == "triples" or (groups.strategy == "uniform" and groups.unscored != "floor"):
@@ -42,7 +31,7 @@ def check_stages(stages: Mapping[str, StageSpec], ranker: str, *, taught: bool, 
 
 
 def _problem(stage: StageSpec, ranker: str, *, taught: bool, live: bool) -> str | None:
-    groups, reads = stage.groups, reads_teacher(stage)
+    groups, reads = stage.groups, stage.reads_teacher()
     if reads and not taught:
         return f"{reads[0]} reads teacher scores, but there are none here: teachers learn from labels alone"
     if stage.optimizer.kernel_learning_rate is not None and not RANKERS[ranker].has_kernels:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from stillhouse.errors import BackboneError
 from stillhouse.rankers import RANKERS, mlm_head
 from stillhouse.rankers.batching import Tokens
+from stillhouse.recipe.losses import MLM_RANKERS
 from tests.contracts.tiny_models import write_model
 
 CAPS = {"query_max_length": 8, "doc_max_length": 40}
@@ -72,7 +73,7 @@ def test_a_checkpoint_without_a_head_gets_a_fresh_one_and_says_so(
     }
 
 
-@pytest.mark.parametrize("key", mlm_head.RANKERS_WITH_HEAD)
+@pytest.mark.parametrize("key", MLM_RANKERS)
 def test_scores_and_saved_folder_are_as_without_it(backbone: Path, tmp_path: Path, key: str) -> None:
     options = {"num_separate_layers": 1} if key == "prettr" else {}
     ranker = RANKERS[key].from_backbone(str(backbone), **CAPS, **options)
