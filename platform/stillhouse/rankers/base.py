@@ -14,8 +14,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from stillhouse.errors import RecipeError
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
 from stillhouse.rankers.batching import Batch, Ids, Tokens
@@ -23,6 +25,7 @@ from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.slots import check_aligned
 from stillhouse.recipe.base import Spec
+from stillhouse.recipe.load import describe
 
 TOKEN_BUDGET = {"cpu": 2_048}
 
@@ -70,9 +73,16 @@ class Ranker(nn.Module, ABC):
 
     @classmethod
     def from_backbone(cls, name_or_path: str, *, seed: int = 0, **options: Any) -> Self:
-        """A fresh ranker on pretrained weights; `options` are the recipe keys of this architecture."""
+        """A fresh ranker on pretrained weights; `options` are the recipe keys of this architecture.
+
+        Raises RecipeError for an option it does not have or a value that is not possible.
+        """
         said = {"ranker": cls.key, "backbone": str(name_or_path)} | options
-        return cls.from_spec(cls.spec_class.model_validate(said), seed=seed)
+        try:
+            spec = cls.spec_class.model_validate(said)
+        except ValidationError as error:
+            raise RecipeError(f"{cls.key}: {describe(error, said, cls.spec_class)}") from None
+        return cls.from_spec(spec, seed=seed)
 
     @classmethod
     def from_spec(cls, spec: Any, seed: int = 0) -> Self:

@@ -142,3 +142,20 @@ def test_first_layers_only(bert: Path) -> None:
     assert all(torch.equal(tensor, whole[name]) for name, tensor in kept.items())
     layers = {name.split(".")[2] for name in kept if name.startswith("encoder.layer.")}
     assert layers == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "said"),
+    [
+        ("cross_encoder", {"pooling": "foo"}, "cross_encoder: pooling: input should be 'cls', .*, found 'foo'"),
+        ("cross_encoder", {"query_max_length": 0}, "query_max_length: input should be greater than .*, found 0"),
+        ("cross_encoder", {"doc_max_len": 9}, r"doc_max_len: unknown key; did you mean doc_max_length\?"),
+        ("cross_encoder", {"lora": {"rank": 0}}, "cross_encoder: lora.rank: input should be .*, found 0"),
+        ("prettr", {"b": 2}, "prettr: b: unknown key; known keys: .*num_separate_layers"),
+    ],
+)
+def test_wrong_options_are_one_line(key: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as caught:
+        RANKERS[key].from_backbone("/nowhere", **options)
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value)
