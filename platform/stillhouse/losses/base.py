@@ -21,6 +21,24 @@ SCALES = ("logit", "probability", "grade", "order")
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuxiliaryLoss:
+    """A loss on something else than scores, beside one that reads them: its function's own arguments."""
+
+    function: Callable[..., PerQuery]
+    description: str
+    """One line."""
+    paper: str
+    """Where it is printed."""
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def __call__(self, *tensors: Tensor) -> PerQuery:
+        return self.function(*tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loss:
     """A loss over groups: one query with K documents each.
 
