@@ -23,7 +23,7 @@ from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
 from stillhouse.rankers.batching import Batch, Ids, Tokens
 from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
-from stillhouse.rankers.slots import check_aligned
+from stillhouse.rankers.slots import check_ids, check_texts
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.load import describe
 
@@ -195,13 +195,14 @@ class Ranker(nn.Module, ABC):
         """
         caps = self.spec.query_max_length, self.spec.doc_max_length
         texts = [(ids, caps[0]) for ids in queries] + [(ids, caps[1]) for row in docs for ids in row]
+        check_ids([ids for ids, _ in texts], self)
         self.truncation = Truncation(len(texts), sum(len(ids) > cap for ids, cap in texts))
         with self.inference():
             return self._score_ids(queries, docs, token_budget or TOKEN_BUDGET.get(self.device.type, 65_536))
 
     def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
         """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""
-        check_aligned(queries, docs)
+        check_texts(queries, docs)
         distinct = list(dict.fromkeys([*queries, *(text for row in docs for text in row)]))
         ids = dict(zip(distinct, self.tokenise(distinct), strict=True))
         scores_QK = self.score_tokens([ids[text] for text in queries], [[ids[text] for text in row] for row in docs])
