@@ -167,6 +167,16 @@ class RankerContract:
             ranker.score(["a", "b"], [["c"]])
         with pytest.raises(ValueError, match="bare string"):
             ranker.score(["a"], ["c"])
+        for text in (None, 3):
+            with pytest.raises(ValueError, match=f"document 1 of query 0 is {text}: give a text"):
+                ranker.score(["a"], [["b", text]])  # type: ignore[list-item]
+        with pytest.raises(ValueError, match="query 0 is None"):
+            ranker.score([None], [["b"]])  # type: ignore[list-item]
+        with pytest.raises(ValueError, match="documents of query 0 are 3"):
+            ranker.score(["a"], [3])  # type: ignore[list-item]
+        for wrong in (-1, 10**6):
+            with pytest.raises(ValueError, match=f"token ids run from .*{wrong}.*, but the vocabulary has 0 to"):
+                ranker.score_tokens([[5]], [[[5, wrong]]])
         with pytest.raises(ValueError, match="width is 1"):
             ranker.collate([[1]], [[[1], [2]]], width=1)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from stillhouse.collection import local_data
 from stillhouse.collection.text_files import read_lines
 from stillhouse.errors import CollectionError
 from stillhouse.records import ScoredDoc
@@ -43,7 +44,8 @@ def run_path(source: str, split_name: str) -> Path:
 
 
 def _path(source: str, split_name: str) -> Path:
-    return Path(source.replace("{split}", split_name)).expanduser()
+    path = source.replace("{split}", split_name)
+    return local_data.find(path) if local_data.names_one(path) else Path(path).expanduser()
 
 
 def read_run(path: Path) -> Iterator[tuple[str, ScoredDoc]]:

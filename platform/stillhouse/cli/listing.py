@@ -79,12 +79,10 @@ def _files(folder: str) -> Iterator[tuple[str, str]]:
 
 def _losses() -> dict[str, str]:
     """What each loss is and where it is printed."""
-    from stillhouse.losses import LOSSES
+    from stillhouse.losses import AUXILIARY, LOSSES, AuxiliaryLoss, Loss
 
-    return {
-        **{name: f"{loss.description} ({loss.paper})" for name, loss in LOSSES.items()},
-        "mlm": "masked-language-model loss beside another one (Devlin et al. 2019; Menon et al. 2022, App. C.10)",
-    }
+    known: dict[str, Loss | AuxiliaryLoss] = {**LOSSES, **AUXILIARY}
+    return {name: f"{loss.description} ({loss.paper})" for name, loss in known.items()}
 
 
 def _choices(union: object, key: str) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,24 @@ PerQuery = tuple[Tensor, Tensor]
 
 SCALES = ("logit", "probability", "grade", "order")
 """What the scores of a teacher can be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryLoss:
+    """A loss on something else than scores, beside one that reads them: its function's own arguments."""
+
+    function: Callable[..., PerQuery]
+    description: str
+    """One line."""
+    paper: str
+    """Where it is printed."""
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def __call__(self, *tensors: Tensor) -> PerQuery:
+        return self.function(*tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +76,9 @@ class Loss:
         False = padding, where the other three may hold anything. A query with nothing to say has value 0, weight 0.
         """
         self._check(student_QK, teacher_QK, label_QK, mask_QK)
+        for name, value in params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RecipeError(f"loss {self.name!r}: {name} is {value}, but it must be finite")
         return self.function(*clean(student_QK, teacher_QK, label_QK, mask_QK, scored=self.needs_teacher), **params)
 
     def mean(self, student_QK: Tensor, teacher_QK: Tensor, label_QK: Tensor, mask_QK: Tensor, **params: Any) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stillhouse.errors import TrainingError
+from stillhouse.losses.base import AuxiliaryLoss
 
 IGNORED = -100
 """Label of a token that was not masked, as in transformers."""
@@ -29,3 +30,10 @@ def mlm(logits_PLV: Tensor, label_PL: Tensor) -> tuple[Tensor, Tensor]:
     value_PL = torch.zeros(label_PL.shape, dtype=dtype, device=value_M.device).masked_scatter(masked_PL, value_M)
     weight_P = masked_PL.sum(-1)
     return value_PL.sum(-1) / weight_P.clamp(min=1), weight_P.to(dtype)
+
+
+LOSS = AuxiliaryLoss(
+    function=mlm,
+    description="masked-language-model loss beside another one: cross-entropy of the masked tokens",
+    paper="Devlin et al. 2019; Menon et al. 2022, App. C.10",
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,8 @@ from stillhouse.errors import RecipeError
 
 def check_temperature(temperature: float) -> None:
     """Raise RecipeError unless scores can be divided by it."""
-    if not temperature > 0:
-        raise RecipeError(f"temperature is {temperature}, but scores are divided by it: give a number above 0")
+    if not 0 < temperature < math.inf:
+        raise RecipeError(f"temperature is {temperature}, but scores are divided by it: give a finite number above 0")
 
 
 def log_probabilities(scores_QK: Tensor, mask_QK: Tensor, temperature: float = 1.0) -> Tensor:

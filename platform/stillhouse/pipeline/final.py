@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,16 @@ def save_models(context: Context, models: Mapping[str, Model], cards: Mapping[st
             card.write_text(with_body(card.read_text(), cards[name]))
 
 
-def card_text(context: Context, model: Model, report: Report, system: str, taught_by: str = "") -> str:
-    """What a model card says beyond how to load it: data, training, teacher, and figures if `system` was measured."""
+def taught_by(teacher: str, stores: Sequence[str]) -> str:
+    """The sentence of a model card that names the teacher; empty where nothing taught."""
+    return f"Taught by {teacher}; its scores are in the score stores {', '.join(stores)}." if stores else ""
+
+
+def card_text(context: Context, model: Model, report: Report | None, system: str, taught: str = "") -> str:
+    """What a model card says beyond how to load it: data, training, teacher, and figures if `system` was measured.
+
+    Without a report, as after `stillhouse train`, the figures are those of dev.
+    """
     recipe = context.recipe
     lines = [
         "## Training",
@@ -145,8 +153,11 @@ def card_text(context: Context, model: Model, report: Report, system: str, taugh
         to_yaml(model.facts["job"]).rstrip(),
         "```",
         "",
-        *([taught_by, ""] if taught_by else []),
+        *([taught, ""] if taught else []),
     ]
+    if report is None:
+        dev = _best_on_dev(context, model, recipe.evaluation.measures)
+        return "\n".join([*lines, *(["## Measured", "", *dev] if dev else [])])
     for result in report.systems:
         if result.name == system:
             lines += _measured(context, model, report, result)
@@ -156,17 +167,21 @@ def card_text(context: Context, model: Model, report: Report, system: str, taugh
 def _measured(context: Context, model: Model, report: Report, result: SystemResult) -> list[str]:
     """The best dev figure of the training, and the whole test table of the run with its comparisons."""
     recipe = context.recipe
-    dev = [f"{name} {model.facts[name]:.4f}" for name in result.per_query if name in model.facts]
     return [
         "## Measured",
         "",
-        *([f"Best on dev (`{recipe.collection.dev}`) while training: {', '.join(dev)}.", ""] if dev else []),
+        *_best_on_dev(context, model, list(result.per_query)),
         f"On test (`{recipe.collection.test}`), {len(next(iter(result.per_query.values())))} queries, "
         f"re-ranking the first {recipe.evaluation.depth} of {recipe.candidates.source}; "
         f'this ranker is "{result.name}":',
         "",
         markdown(report),
     ]
+
+
+def _best_on_dev(context: Context, model: Model, names: Sequence[str]) -> list[str]:
+    dev = [f"{name} {model.facts[name]:.4f}" for name in names if name in model.facts]
+    return [f"Best on dev (`{context.recipe.collection.dev}`) while training: {', '.join(dev)}.", ""] if dev else []
 
 
 def write_record(context: Context, record: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from stillhouse.pipeline.final import (
     first_stage,
     save_models,
     step_seconds,
+    taught_by,
     write_record,
 )
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
@@ -121,7 +122,7 @@ def compare(
     with context.step("evaluation"):
         report = compare_systems(context, systems, pairs, gap, context.output)
     models = {"student": students[DISTILLED]}
-    taught = f"Taught by {teacher.name}; its scores are in the score stores {', '.join(stores)}." if stores else ""
+    taught = taught_by(teacher.name, stores)
     cards = {"student": card_text(context, students[DISTILLED], report, DISTILLED, taught)}
     for name, model in teacher.members.items():
         alone = len(teacher.members) == 1

@@ -13,7 +13,7 @@ from stillhouse.errors import RecipeError, StillhouseError
 from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.check import check
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.final import System, compare_systems, first_stage, save_models
+from stillhouse.pipeline.final import System, card_text, compare_systems, first_stage, save_models, taught_by
 from stillhouse.pipeline.models import Model, make_job, train_model
 from stillhouse.pipeline.recording import recording
 from stillhouse.pipeline.run import DISTILLED, prepare, show
@@ -42,12 +42,14 @@ def train(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
     with Context(recipe, console, verbose) as context, recording(context) as recorder:
         prepare(context)
         recorder.start()
-        scores = score_training_pairs(context, choose_teacher(context))
+        teacher = choose_teacher(context)
+        scores = score_training_pairs(context, teacher)
         job = make_job(context, recipe.student, recipe.stages, scores)
         student = train_model(context, DISTILLED, job)
         recorder.teacher(scores)
         recorder.training(DISTILLED, student)
-        save_models(context, {"student": student}, {})
+        taught = taught_by(teacher.name, scores.stores) if scores else ""
+        save_models(context, {"student": student}, {"student": card_text(context, student, None, DISTILLED, taught)})
         console.print(f"The student is in {context.output / 'student'}.", highlight=False, markup=False)
         return context.output / "student"
 

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from stillhouse.errors import RecipeError
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
 from stillhouse.rankers.batching import Batch, Ids, Tokens, ids_by_text
 from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
-from stillhouse.rankers.slots import check_aligned
+from stillhouse.rankers.slots import check_ids, check_texts
 from stillhouse.recipe.base import Spec
+from stillhouse.recipe.load import describe
 
 if TYPE_CHECKING:
     from stillhouse.collection.tokens import Tokeniser
@@ -75,9 +78,16 @@ class Ranker(nn.Module, ABC):
 
     @classmethod
     def from_backbone(cls, name_or_path: str, *, seed: int = 0, **options: Any) -> Self:
-        """A fresh ranker on pretrained weights; `options` are the recipe keys of this architecture."""
+        """A fresh ranker on pretrained weights; `options` are the recipe keys of this architecture.
+
+        Raises RecipeError for an option it does not have or a value that is not possible.
+        """
         said = {"ranker": cls.key, "backbone": str(name_or_path)} | options
-        return cls.from_spec(cls.spec_class.model_validate(said), seed=seed)
+        try:
+            spec = cls.spec_class.model_validate(said)
+        except ValidationError as error:
+            raise RecipeError(f"{cls.key}: {describe(error, said, cls.spec_class)}") from None
+        return cls.from_spec(spec, seed=seed)
 
     @classmethod
     def from_spec(cls, spec: Any, seed: int = 0) -> Self:
@@ -190,13 +200,14 @@ class Ranker(nn.Module, ABC):
         """
         caps = self.spec.query_max_length, self.spec.doc_max_length
         texts = [(ids, caps[0]) for ids in queries] + [(ids, caps[1]) for row in docs for ids in row]
+        check_ids([ids for ids, _ in texts], self)
         self.truncation = Truncation(len(texts), sum(len(ids) > cap for ids, cap in texts))
         with self.inference():
             return self._score_ids(queries, docs, token_budget or TOKEN_BUDGET.get(self.device.type, 65_536))
 
     def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
         """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""
-        check_aligned(queries, docs)
+        check_texts(queries, docs)
         query_ids = ids_by_text(self.reader("query"), queries)
         doc_ids = ids_by_text(self.reader("doc"), [text for row in docs for text in row])
         scores_QK = self.score_tokens(

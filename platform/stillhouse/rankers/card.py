@@ -88,10 +88,18 @@ def licence_of(backbone: str) -> str | None:
 
 
 def body_of(card: str) -> str:
-    """What `model_card` was given as body: the sections between the first lines and how to load it."""
+    """What `model_card` was given as body: the sections between the first lines and how to load it.
+
+    Where none stands there, those that end the card, after the options, as in cards of older folders.
+    """
     before, found, _ = card.partition(f"\n{_LOAD}\n")
     start = before.find("\n## ")
-    return before[start:].strip() if found and start >= 0 else ""
+    if not found or start >= 0:
+        return before[start:].strip() if found else ""
+    _, options, after = card.partition(f"\n{_OPTIONS}\n")
+    # By name: an option such as a template may hold headings of its own.
+    starts = [place for name in ("Training", "Measured") if (place := after.find(f"\n## {name}\n")) >= 0]
+    return after[min(starts) :].strip() if options and starts else ""
 
 
 def with_body(card: str, body: str) -> str:

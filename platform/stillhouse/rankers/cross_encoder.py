@@ -15,6 +15,7 @@ from stillhouse.rankers.batching import Tokens
 from stillhouse.rankers.encoder import encode, reads_types
 from stillhouse.rankers.heads import Float32Linear, pool
 from stillhouse.rankers.joint import JointRanker
+from stillhouse.rankers.kinds import check_encoder
 from stillhouse.recipe.rankers import CrossEncoderSpec
 
 
@@ -46,6 +47,7 @@ class CrossEncoder(JointRanker):
     @classmethod
     def _load(cls, spec: CrossEncoderSpec, folder: Path, *, fresh_head: bool) -> tuple[Self, set[str]]:
         config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
+        check_encoder(spec, config)
         auto_class = AutoModel
         if spec.pooling == "pooler":
             auto_class = AutoModelForSequenceClassification

@@ -10,11 +10,13 @@ from transformers import AutoModel
 
 from stillhouse.rankers.backbones import load_model, read_config
 from stillhouse.rankers.batching import Tokens
+from stillhouse.rankers.kinds import check_encoder
 
 
 def load_encoder(spec: Any, folder: Path) -> Any:
     """The bare encoder of a folder, with the layers and dropout that the spec asks for."""
     config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
+    check_encoder(spec, config)
     return load_model(AutoModel, folder, config, layers=spec.layers)[0]
 
 

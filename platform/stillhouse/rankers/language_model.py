@@ -15,6 +15,7 @@ from stillhouse.rankers.backbones import load_model, load_tokenizer, read_config
 from stillhouse.rankers.batching import Template, Tokens, template_of
 from stillhouse.rankers.heads import Float32Linear
 from stillhouse.rankers.joint import JointRanker
+from stillhouse.rankers.kinds import check_language_model
 from stillhouse.rankers.prompt import SlotReader, parse_prompt
 from stillhouse.rankers.skeleton import stored_tensor
 from stillhouse.recipe.base import Spec
@@ -60,6 +61,7 @@ class LanguageModelRanker(JointRanker):
     @classmethod
     def _opened(cls, spec: Any, folder: Path) -> Self:
         config = read_config(folder, num_layers=spec.num_layers, dropout=spec.dropout)
+        check_language_model(spec, config)
         auto_class = AutoModel if spec.head == "linear" else AutoModelForCausalLM
         return cls(spec, load_model(auto_class, folder, config, layers=spec.layers)[0], load_tokenizer(folder))
 
@@ -67,8 +69,13 @@ class LanguageModelRanker(JointRanker):
         """The prompt's own tokens; the query is text 0 and the document text 1 wherever the prompt puts them."""
         self.prompt = parse_prompt(self.spec.template, self.spec.joined)
         bos, eos = template_of(self.tokenizer, num_texts=1).specials[0], self.tokenizer.eos_token_id
+        if self.spec.append_eos and eos is None:
+            raise BackboneError(
+                f"{self.spec.backbone}: its tokenizer has no end-of-text token (eos_token); set append_eos: false and "
+                "a template that ends with words of its own"
+            )
         parts = self.tokenise(self.prompt.literals)
-        ending = [eos] if self.spec.append_eos and eos is not None else []
+        ending = [eos] if self.spec.append_eos else []
         if not (parts[2] or ending or self.spec.joined != "none"):
             raise BackboneError("template ends with a text and append_eos is off: there is no last token to read")
         specials = ((*bos, *parts[0]), tuple(parts[1]), (*parts[2], *ending))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,28 @@ def check_aligned(queries: Sequence[Any], docs: Sequence[Sequence[Any]]) -> None
         raise ValueError("score takes a list of queries and, for each, a list of documents; got a bare string")
     if len(queries) != len(docs):
         raise ValueError(f"{len(queries)} queries, but {len(docs)} lists of documents: give one list per query")
+
+
+def check_texts(queries: Sequence[Any], docs: Sequence[Sequence[Any]]) -> None:
+    """Raise ValueError unless every query is a text and has a list of documents that are texts."""
+    check_aligned(queries, docs)
+    for number, (query, row) in enumerate(zip(queries, docs, strict=True)):
+        if not isinstance(query, str):
+            raise ValueError(f"query {number} is {query!r}: give a text")
+        if not isinstance(row, Iterable):
+            raise ValueError(f"the documents of query {number} are {row!r}: give a list of texts")
+        for place, text in enumerate(row):
+            if not isinstance(text, str):
+                raise ValueError(f"document {place} of query {number} is {text!r}: give a text")
+
+
+def check_ids(texts: Sequence[Any], ranker: Any) -> None:
+    """Raise ValueError where a token id has no row among the ranker's embeddings."""
+    config = getattr(ranker.backbone, "config", None)
+    size = getattr(config, "vocab_size", None) or len(ranker.tokenizer)
+    for ids in texts:
+        if len(ids) and not (min(ids) >= 0 and max(ids) < size):
+            raise ValueError(f"token ids run from {min(ids)} to {max(ids)}, but the vocabulary has 0 to {size - 1}")
 
 
 def width_of(docs: Sequence[Sequence[Any]], width: int | None) -> int:

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from stillhouse.candidates import candidates_for
+from stillhouse.candidates.run_file import source_of
 from stillhouse.errors import CollectionError
 from stillhouse.recipe.tree import CandidatesSpec
 
@@ -50,6 +51,20 @@ def test_each_split_has_its_own_file(collect, tmp_path):
     assert candidates_for(spec, collection, "test", tmp_path / "root").rows(0).tolist() == [1]
     with pytest.raises(CollectionError, match=r"dev\.trec is no file; expected bm25, scoreddocs, or a TREC run"):
         candidates_for(spec, collection, "dev", tmp_path / "root")
+
+
+def test_files_beside_the_collections_of_this_machine(collect, tmp_path, monkeypatch):
+    collection = collect(DOCS, QUERIES)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "candidates.train.trec").write_text("q1 Q0 d2 1 1.0 x\n")
+    monkeypatch.setenv("STILLHOUSE_DATA", str(tmp_path))
+    spec = CandidatesSpec(source="$STILLHOUSE_DATA/mine/candidates.{split}.trec or bm25")
+    assert source_of(spec.source, "train") == "$STILLHOUSE_DATA/mine/candidates.{split}.trec"
+    assert source_of(spec.source, "test") == "bm25"
+    assert candidates_for(spec, collection, "train", tmp_path / "root").rows(0).tolist() == [1]
+    missing = CandidatesSpec(source="$STILLHOUSE_DATA/others/{split}.trec")
+    with pytest.raises(CollectionError, match=r"no folder others in .*; set STILLHOUSE_DATA"):
+        candidates_for(missing, collection, "train", tmp_path / "root")
 
 
 def test_a_changed_file_is_read_again(read):

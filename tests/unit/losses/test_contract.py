@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import get_args
@@ -232,6 +233,11 @@ class TestEveryLoss:
             for name in ("contrastive", "kl", "approx_ndcg", "adr_mse")
         ),
         ("kl", {"teacher_temperature": -1.0}, "temperature is -1.0"),
+        ("kl", {"temperature": math.inf}, "'kl': temperature is inf, but it must be finite"),
+        ("kl", {"teacher_temperature": math.nan}, "teacher_temperature is nan"),
+        ("focal", {"gamma": math.inf}, "gamma is inf"),
+        ("rankdistil_b", {"gamma0": math.nan}, "gamma0 is nan"),
+        ("rankdistil_b", {"gamma0": -math.inf}, "gamma0 is -inf"),
         ("contrastive", {"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ("focal", {"gamma": -1.0}, "gamma is -1.0"),
         ("pointwise_mse", {"reduction": "max"}, "reduction is 'max'"),

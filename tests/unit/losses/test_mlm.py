@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stillhouse.errors import TrainingError
+from stillhouse.losses import LOSSES
 from stillhouse.losses.mlm import IGNORED, mlm
 
 
@@ -41,3 +42,16 @@ def test_bf16_is_computed_in_float32() -> None:
 def test_shapes_are_checked() -> None:
     with pytest.raises(TrainingError, match=r"\(2, 4, 50\) must be .* labels \(2, 5\)"):
         mlm(torch.zeros(2, 4, 50), torch.zeros(2, 5, dtype=torch.long))
+
+
+def test_it_is_found_by_name_but_is_no_loss_over_scores() -> None:
+    # One token at even odds, one at 3 : 1.
+    logits = torch.tensor([[[0.0, 0.0], [0.0, math.log(3)]]])
+    value_P, weight_P = LOSSES["mlm"](logits, torch.tensor([[0, 1]]))  # type: ignore[call-arg]
+    assert value_P.tolist() == pytest.approx([(math.log(2) + math.log(4 / 3)) / 2])
+    assert weight_P.tolist() == [2.0]
+    assert LOSSES["mlm"].name == "mlm"
+    assert "mlm" not in LOSSES
+    assert "mlm" not in list(LOSSES)
+    with pytest.raises(KeyError, match="oracle"):
+        LOSSES["oracle"]

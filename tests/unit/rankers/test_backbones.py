@@ -142,3 +142,63 @@ def test_first_layers_only(bert: Path) -> None:
     assert all(torch.equal(tensor, whole[name]) for name, tensor in kept.items())
     layers = {name.split(".")[2] for name in kept if name.startswith("encoder.layer.")}
     assert layers == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "said"),
+    [
+        ("cross_encoder", {"pooling": "foo"}, "cross_encoder: pooling: input should be 'cls', .*, found 'foo'"),
+        ("cross_encoder", {"query_max_length": 0}, "query_max_length: input should be greater than .*, found 0"),
+        ("cross_encoder", {"doc_max_len": 9}, r"doc_max_len: unknown key; did you mean doc_max_length\?"),
+        ("cross_encoder", {"lora": {"rank": 0}}, "cross_encoder: lora.rank: input should be .*, found 0"),
+        ("prettr", {"b": 2}, "prettr: b: unknown key; known keys: .*num_separate_layers"),
+    ],
+)
+def test_wrong_options_are_one_line(key: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as caught:
+        RANKERS[key].from_backbone("/nowhere", **options)
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "options", "said"),
+    [
+        ("cross_encoder", "qwen2", {}, "qwen2 reads from left to right, .*; use ranker: causal_lm, or pooling: mean"),
+        ("cross_encoder", "mamba", {}, "mamba reads from left to right, .*; use ranker: recurrent"),
+        ("dual_encoder", "qwen2", {"pooling": "cls"}, "qwen2 reads from left to right"),
+        ("causal_lm", "bert", {}, "bert is no language model that reads from left to right"),
+        ("causal_lm", "roberta", {}, "roberta is no language model .*; use ranker: cross_encoder"),
+        ("causal_lm", "mamba", {}, "needs a language model that attends .*, not mamba; use ranker: recurrent"),
+        ("recurrent", "qwen2", {}, "that has recurrent layers, not qwen2; use ranker: causal_lm"),
+    ],
+)
+def test_backbones_of_another_kind(tmp_path: Path, key: str, kind: str, options: dict[str, str], said: str) -> None:
+    folder = write_model(tmp_path / kind, kind)
+    with pytest.raises(BackboneError, match=said) as caught:
+        RANKERS[key].from_backbone(str(folder), **CAPS, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_mean_over_a_language_model_tells_documents_apart(tmp_path: Path) -> None:
+    ranker = RANKERS["cross_encoder"].from_backbone(str(write_model(tmp_path / "q", "qwen2")), pooling="mean", **CAPS)
+    one, other = ranker.score(["river"], [["stone", "garden"]])[0].tolist()
+    assert one != other
+
+
+def test_bert_as_a_decoder_reads_from_left_to_right(bert: Path) -> None:
+    config = json.loads((bert / "config.json").read_text()) | {"is_decoder": True}
+    (bert / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match="bert reads from left to right"):
+        RANKERS["cross_encoder"].from_backbone(str(bert), **CAPS)
+
+
+def test_a_language_model_without_an_end_of_text_token(bert: Path) -> None:
+    config = json.loads((bert / "config.json").read_text()) | {"is_decoder": True}
+    (bert / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=r"no end-of-text token \(eos_token\); set append_eos: false"):
+        RANKERS["causal_lm"].from_backbone(str(bert), **CAPS)
+    with pytest.raises(BackboneError, match="append_eos is off: there is no last token"):
+        RANKERS["causal_lm"].from_backbone(str(bert), append_eos=False, **CAPS)
+    template = "Document: {document} Query: {query} Relevant:"
+    RANKERS["causal_lm"].from_backbone(str(bert), append_eos=False, template=template, **CAPS).score(["a"], [["b"]])

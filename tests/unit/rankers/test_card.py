@@ -76,6 +76,17 @@ def test_what_is_known_stays(bert: Path, tmp_path: Path) -> None:
     assert '(".")' not in named
 
 
+def test_what_is_known_stays_of_cards_that_end_with_it(bert: Path, tmp_path: Path) -> None:
+    ranker = RANKERS["cross_encoder"].from_backbone(str(bert), **CAPS)
+    ranker.save_pretrained(tmp_path)
+    card = (tmp_path / CARD).read_text()
+    old = f"{card}\n{BODY}\n"
+    assert body_of(old) == BODY
+    export(load_ranker(tmp_path), tmp_path / "again", "sentence-transformers", body_of(old))
+    assert (tmp_path / "again" / CARD).read_text() == with_body(card, BODY)
+    assert body_of(card + "- `template`: {document}\n\n## Query\n\n{query}\n") == ""
+
+
 def test_the_licence_is_the_backbones_and_a_folder_is_no_base_model(bert: Path, tmp_path: Path) -> None:
     RANKERS["cross_encoder"].from_backbone(str(bert), **CAPS).save_pretrained(tmp_path / "first")
     load_ranker(tmp_path / "first").save_pretrained(tmp_path / "again")

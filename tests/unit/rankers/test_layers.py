@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 
-from stillhouse.errors import BackboneError
+from stillhouse.errors import BackboneError, RecipeError
 from stillhouse.rankers import RANKERS, load_ranker
 from stillhouse.rankers.backbones import SMALL_BERTS, resolve
 from stillhouse.scores.identity import identity_of
@@ -88,7 +87,7 @@ def test_layers_that_cannot_be_chosen(folders: dict[str, Path], kind: str, layer
     ],
 )
 def test_choices_that_say_nothing(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(RecipeError, match=said):
         RANKERS["cross_encoder"].from_backbone("minilm", **options)
 
 
