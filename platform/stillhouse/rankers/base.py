@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from stillhouse.errors import RecipeError
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
-from stillhouse.rankers.batching import Batch, Ids, Tokens, ids_by_text
+from stillhouse.rankers.batching import Batch, Ids, Tokens, ids_by_text, utf8
 from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
+from stillhouse.rankers.identity import digest_of
 from stillhouse.rankers.slots import check_ids, check_texts
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.load import describe
@@ -272,7 +273,7 @@ class Ranker(nn.Module, ABC):
         # Saved tokenizers carry a cut and a padding of their own (MiniLM: 128 tokens).
         backend.no_truncation()
         backend.no_padding()
-        encodings = backend.encode_batch_fast([_utf8(text) for text in texts], add_special_tokens=False)
+        encodings = backend.encode_batch_fast([utf8(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def reader(self, side: str) -> Tokeniser:
@@ -289,12 +290,7 @@ class Ranker(nn.Module, ABC):
 
     def weight_digest(self) -> str:
         """SHA-256 over the name, dtype, shape and bytes of every tensor, sorted by name."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            value = tensor.detach().cpu().contiguous()
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return digest_of(self.state_dict())
 
     # What training needs to know
 
@@ -329,12 +325,3 @@ class Ranker(nn.Module, ABC):
             wanted = "eager" if self.device.type == "cpu" else "sdpa"
         if backbone.config._attn_implementation != wanted:
             backbone.set_attn_implementation(wanted)
-
-
-def _utf8(text: str) -> str:
-    """The text with lone surrogates replaced: they have no UTF-8 form and no token."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -145,3 +145,12 @@ def budget_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[i
         count = max(1, token_budget // longest)
         yield order[start : start + count]
         start += count
+
+
+def utf8(text: str) -> str:
+    """The text with lone surrogates replaced: they have no UTF-8 form and no token."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
