@@ -31,7 +31,7 @@ def test_a_job_carries_recipe_space_and_package_and_nothing_else(
         assert package.name == "stillhouse"
         assert (package / "shipped" / "recipes" / "demo.yaml").is_file()
         found = {path.suffix for path in package.rglob("*") if path.is_file()}
-        assert found <= {".py", ".typed", ".yaml"}
+        assert found <= {".py", ".typed", ".yaml", ".j2"}
         # Where it arrives, the copy alone is enough to read the recipe, and the shipped one too.
         code = "from stillhouse.recipe import load_recipe as load; print(load('{}').search.space)"
         for name, overrides in (("mine.yaml", "space-mine.yaml"), ("demo", "temperature_negatives_lr")):

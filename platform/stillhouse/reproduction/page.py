@@ -46,7 +46,8 @@ def write(record: Mapping[str, Any], folder: Path) -> None:
 
 def page(record: Mapping[str, Any]) -> str:
     """The whole page as Markdown."""
-    experiments = record["experiments"]
+    # A record read from its file has them by name.
+    experiments = {name: record["experiments"][name] for name in EXPERIMENTS if name in record["experiments"]}
     seconds = sum(_seconds(found) for found in experiments.values())
     machine = record["machine"]
     facts = (

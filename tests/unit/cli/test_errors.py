@@ -34,7 +34,7 @@ def fail_with(error: BaseException) -> Callable[[], None]:
         (["train", "demo", "--set", "stages.distill.loss.temperature=-1"], 1, "greater than 0"),
         (["score", "demo", "--set", "seed"], 1, "--set seed: expected dotted.key=value"),
         (["report", "nowhere"], 1, "nowhere"),
-        (["list", "schema", "trial"], 1, "list schema trial: expected recipe or space"),
+        (["list", "schema", "trial"], 1, "list schema trial: expected recipe, space or suite"),
         (["list", "nothing"], 2, "nothing"),
         (["evaluate"], 1, "give either a RECIPE or --run FILE"),
         (["evaluate", "demo", "--run", "x.trec"], 1, "give either a RECIPE or --run FILE"),
