@@ -75,7 +75,8 @@ def _section(name: str, experiment: Experiment, found: Mapping[str, Any]) -> Ite
         f"{found['queries']:,} test queries of `{found['collection']}`, the first {found['depth']} of BM25 re-ranked; "
         f"{_count(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); {_seconds(found) / 60:.1f} minutes.\n"
     )
-    measures = [key for key in found["rows"][STUDENT] if key != "seconds"]
+    others = sorted(found["rows"][STUDENT].keys() - {"seconds", found["measure"]})
+    measures = [found["measure"], *others]
     yield _line(
         (
             "ranker",
