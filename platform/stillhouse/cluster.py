@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -20,6 +21,8 @@ from stillhouse.recipe import Recipe, find_file, load_recipe, shipped_files
 VERBS = ("run", "score", "train", "tune", "evaluate")
 _COMPARED = ("ray", "torch", "transformers")
 _FAILED = 1
+AGENT_SECONDS = 60.0
+"""How long a submission waits for the head to be able to start jobs."""
 
 
 def probe(*, verbose: bool = False, limit_s: float = 120.0) -> tuple[dict[str, float], dict[str, str]]:
@@ -93,13 +96,21 @@ def submit(
         raise ClusterError(f"job submit {verb}: expected one of {', '.join(VERBS)}")
     with packed(recipe, overrides, space) as (files, package, arguments), _client(address) as client:
         command = ["python", "-m", "stillhouse", verb, *arguments, *more]
-        return str(
-            client.submit_job(
-                entrypoint=shlex.join(command),
-                runtime_env={"working_dir": str(files), "py_modules": [str(package)]},
-                metadata={"stillhouse": verb, "recipe": recipe},
-            )
-        )
+        deadline = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                return str(
+                    client.submit_job(
+                        entrypoint=shlex.join(command),
+                        runtime_env={"working_dir": str(files), "py_modules": [str(package)]},
+                        metadata={"stillhouse": verb, "recipe": recipe},
+                    )
+                )
+            except RuntimeError as error:
+                # The head answers before its agent, which starts jobs, has come up.
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
 
 def status(job: str, address: str) -> tuple[str, int]:
