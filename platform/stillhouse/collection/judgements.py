@@ -20,9 +20,12 @@ MAX_CORPUS_BYTES = 2**28
 """Of a corpus file that is read to count unknown documents: a few seconds."""
 
 
-def source_of_split(ref: str, split: str) -> Source:
-    """The source that a reference names, with the packages of `stillhouse/pydocs` as a recipe has them by default."""
-    return open_source(ref, split, CollectionSpec.model_fields["packages"].default, home())
+def source_of_split(ref: str, split: str, root: Path | None = None) -> Source:
+    """The source that a reference names, with the packages of `stillhouse/pydocs` as a recipe has them by default.
+
+    `root` is where `stillhouse/pydocs` is built; None is where things are kept that no recipe names a place for.
+    """
+    return open_source(ref, split, CollectionSpec.model_fields["packages"].default, root or home())
 
 
 def all_qrels(source: Source) -> dict[str, dict[str, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from stillhouse.comparison.entrants import Ground
-from stillhouse.errors import CollectionError
 from stillhouse.recipe.tree import CollectionSpec
 
 SPLIT = "test"
@@ -15,19 +14,9 @@ SPLIT = "test"
 def ground_named(ref: str, split: str, root: Path) -> Ground:
     """Texts and judgements of `ref`, an ir_datasets id or a folder; all judgements count, as trec_eval counts them."""
     from stillhouse.collection import materialise
-    from stillhouse.collection.folder import FolderSource
-    from stillhouse.collection.materialise import open_source
+    from stillhouse.collection.judgements import all_qrels, ref_of_split, source_of_split
 
-    packages = CollectionSpec.model_fields["packages"].default
-    source = open_source(ref, split, packages, root)
-    one = f"{ref}/{split}" if isinstance(source, FolderSource) and not ref.endswith(f"/{split}") else ref
+    one = ref_of_split(ref, split)
+    qrels = all_qrels(source_of_split(one, split, root))
     collection = materialise(CollectionSpec(train=one, dev=one, test=one), 0, root)
-    qrels: dict[str, dict[str, int]] = {}
-    for number, qrel in source.qrels():
-        grades = qrels.setdefault(qrel.query_id, {})
-        if grades.setdefault(qrel.doc_id, qrel.relevance) != qrel.relevance:
-            raise CollectionError(
-                f"{source.place('qrels', number)}: query {qrel.query_id}, document {qrel.doc_id} is judged twice; "
-                "keep one"
-            )
     return Ground(collection, SPLIT, qrels, one if one.endswith(f"/{split}") else f"{one} ({split})")
