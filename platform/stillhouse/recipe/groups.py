@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from stillhouse.recipe.base import Spec
 
-FROM_CANDIDATES = ("random", "top", "teacher_top", "log_random", "in_batch")
-"""Strategies whose own negatives are candidates."""
 UNSCORED = ("in_batch", "uniform")
 """Strategies whose negatives hold documents that no teacher has scored for the query."""
 
