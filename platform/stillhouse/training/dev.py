@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,21 +42,17 @@ def dev_part(data: TrainingData) -> Part:
 
 def train_part(data: TrainingData, count: int, seed: int) -> Part:
     """A sample of the train queries that have a positive; a smaller count is a subset of a larger one."""
-    split = data.collection.splits["train"]
-    rows = [
-        row for row in epoch_order(split.queries.ids, seed, -1) if any(g > 0 for g in split.qrels.get(row, {}).values())
+    labelled = [
+        row for row, grades in data.collection.splits["train"].qrels.items() if any(g > 0 for g in grades.values())
     ]
-    return Part("train", data.train_candidates, data.train_query_ids, tuple(sorted(rows[:count])))
+    return sample(Part("train", data.train_candidates, data.train_query_ids, tuple(labelled)), data, count, seed)
 
 
 def sample(part: Part, data: TrainingData, count: int, seed: int) -> Part:
-    """`count` queries of a part."""
-    kept: list[int] = []
-    wanted = set(part.query_rows)
-    for row in epoch_order(data.collection.splits[part.split].queries.ids, seed, -1):
-        if row in wanted and len(kept) < count:
-            kept.append(row)
-    return Part(part.split, part.candidates, part.query_ids, tuple(sorted(kept)))
+    """`count` queries of a part; a smaller count is a subset of a larger one."""
+    ids = data.collection.splits[part.split].queries.ids
+    order = epoch_order([ids[row] for row in part.query_rows], seed, -1)
+    return replace(part, query_rows=tuple(sorted(part.query_rows[place] for place in order[:count])))
 
 
 @torch.no_grad()

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 
 from stillhouse.artifacts import atomic_file
 from stillhouse.records import Run
-from stillhouse.training.curve import append_point
+from stillhouse.training.curve import CURVE, append_point
 
 EVALUATIONS = "evaluations.jsonl"
+LINES = (CURVE, EVALUATIONS)
+"""Files of a line for each step or evaluation: trimmed on resume, kept beside the ranker."""
 SCORES = "scores"
 SCHEMA = pa.schema([("query_id", pa.string()), ("doc_id", pa.string()), ("score", pa.float32())])
 
@@ -46,7 +48,8 @@ def read_scores(folder: Path) -> dict[int, Run]:
 
 def keep(folder: Path, output: Path) -> None:
     """Copy what a training has left beside its ranker."""
-    if (folder / EVALUATIONS).exists():
-        shutil.copy(folder / EVALUATIONS, output / EVALUATIONS)
+    for name in LINES:
+        if (folder / name).exists():
+            shutil.copy(folder / name, output / name)
     if (folder / SCORES).is_dir():
         shutil.copytree(folder / SCORES, output / SCORES, dirs_exist_ok=True)

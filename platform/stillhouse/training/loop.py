@@ -21,7 +21,7 @@ from stillhouse.records import Group
 from stillhouse.training import checkpoints, diagnostics, evaluations, memory, ranks, sharding
 from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
-from stillhouse.training.curve import CURVE, append_point, trim_curve
+from stillhouse.training.curve import append_point, trim_curve
 from stillhouse.training.groups import epoch_order, keyed_generator, rows_with_prefix
 from stillhouse.training.in_batch import InBatchStep
 from stillhouse.training.interval import Interval
@@ -117,7 +117,7 @@ class Trainer:
             self.progress = Progress(stage=index, total_step=self.progress.total_step)
             best = {}
         if ranks.rank() == 0:
-            for file in (CURVE, evaluations.EVALUATIONS):
+            for file in evaluations.LINES:
                 trim_curve(self.checkpoint_folder / file, self.progress.total_step)
         return best
 

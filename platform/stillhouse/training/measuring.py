@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -41,24 +42,30 @@ class Measurer:
         run = self._run(part, name, stage, forward_size)
         measures = dev.part_measures(run, self.data, part, spec)
         if spec.train_queries is not None:
-            part = dev.train_part(self.data, spec.train_queries, self.job.seed)
+            part = self._train_part
             of_train = self._run(part, name, stage, forward_size)
             found = dev.part_measures(of_train, self.data, part, spec)
             measures |= {f"train/{measure}": value for measure, value in found.items()}
         if ranks.rank() == 0 and spec.score_queries is not None:
-            self._keep(step, run, self._sample(spec.score_queries))
+            self._keep(step, run, self._sample)
         return measures
 
     def keep_first_scores(self, step: int, name: str, stage: StageSpec, forward_size: int) -> None:
         """Before the first step of all: the scores of the sample, if the recipe asks for any."""
-        count = self.job.evaluation_spec.score_queries
-        if count is not None and step == 0:
-            part = self._sample(count)
-            run = self._run(part, name, stage, forward_size)
+        if self.job.evaluation_spec.score_queries is not None and step == 0:
+            run = self._run(self._sample, name, stage, forward_size)
             if ranks.rank() == 0:
-                self._keep(step, run, part)
+                self._keep(step, run, self._sample)
 
-    def _sample(self, count: int) -> dev.Part:
+    @cached_property
+    def _train_part(self) -> dev.Part:
+        """The train queries that are measured: a hash of each id and a sort, so made once."""
+        return dev.train_part(self.data, self.job.evaluation_spec.train_queries or 0, self.job.seed)
+
+    @cached_property
+    def _sample(self) -> dev.Part:
+        """The dev queries whose scores are kept."""
+        count = self.job.evaluation_spec.score_queries or 0
         return dev.sample(dev.dev_part(self.data), self.data, count, self.job.seed)
 
     def _keep(self, step: int, run: Run, part: dev.Part) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ import torch
 from stillhouse.rankers import lora, mlm_head
 from stillhouse.rankers.base import Ranker
 from stillhouse.training import checkpoints, evaluations, ranks, sharding
-from stillhouse.training.curve import CURVE
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
 from stillhouse.training.rules import check_stages
@@ -92,8 +90,5 @@ def _save(job: TrainingJob, ranker: Ranker, output: Path, checkpoint_folder: Pat
         # For good: `save_pretrained` would keep the weights without adapters beside the merged ones.
         lora.fold(whole)
         whole.save_pretrained(output, card)
-        curve = checkpoint_folder / CURVE
-        if curve.exists():
-            shutil.copy(curve, output / CURVE)
         evaluations.keep(checkpoint_folder, output)
     ranks.barrier()
