@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -11,15 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import stillhouse
+from tests.cluster.ray_nodes import head_node, node_environment
 
-SOURCE = str(Path(stillhouse.__file__).parents[1])
-HEAD = """
-import sys, ray
-head = ray.init(num_cpus=1, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=0, log_to_driver=False)
-print("http://" + head.dashboard_url, flush=True)
-sys.stdin.read()
-"""
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -29,23 +21,15 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     home = tmp_path_factory.mktemp("home")
     token = home / "token"
     token.write_text("0123456789abcdef" * 4)
-    own = {"PYTHONPATH": SOURCE, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    # A job's `python` is the one on the head's PATH.
-    own["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | own
-    command = [sys.executable, "-c", HEAD]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as head:
-        assert head.stdout is not None
-        address = next((line.strip() for line in head.stdout if line.startswith("http://")), None)
-        assert address, "the head did not start"
+    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    with head_node(asks, num_cpus=1) as address:
+        environment = node_environment(asks | {"RAY_DASHBOARD_ADDRESS": address})
 
         def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
                 [sys.executable, "-m", "stillhouse", "job", *arguments],
                 cwd=home,
-                env=environment | {"RAY_DASHBOARD_ADDRESS": address} | changes,
+                env=environment | changes,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -53,7 +37,6 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
             )
 
         yield run
-        head.communicate("")
 
 
 def test_a_job_runs_there_and_its_error_and_status_come_back(call: Call) -> None:

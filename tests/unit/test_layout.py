@@ -17,11 +17,20 @@ SOURCES = [*FILES, *sorted((ROOT / "jobs").glob("*.py"))]
 
 # Library -> the only places that may import it. A shorter name covers what is below it (`ray` covers `ray.data`).
 HOMES = {
-    "ray.data": {"scores", "candidates", "evaluation"},
+    "ray.data": {"spread.py", "scores/pipeline.py"},
     "ray.train": {"training/worker.py"},
     # The callback that hands a nested trainer's reports to its trial belongs to the trainer.
     "ray.tune": {"search", "training/worker.py"},
-    "ray": {"scores", "candidates", "evaluation", "training/worker.py", "search", "pipeline", "cluster.py"},
+    "ray": {
+        "spread.py",
+        "scores",
+        "candidates",
+        "evaluation",
+        "training/worker.py",
+        "search",
+        "pipeline",
+        "cluster.py",
+    },
     "optuna": {"search"},
     "pyarrow.fs": {"scores/remote.py"},
     "fsspec": {"scores/remote.py"},
@@ -49,6 +58,7 @@ FLOORS = {
     "artifacts": 0,
     "records": 0,
     "progress": 0,
+    "spread": 0,
     "recipe": 1,
     "tracking": 2,
     "collection": 2,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
 
 from stillhouse.errors import StoreError
 from stillhouse.evaluation.encode import encode_shard, tidy
 from stillhouse.evaluation.encoded import EncodedDocs
 from stillhouse.evaluation.rerank import Progress
+from stillhouse.spread import spread
 
 if TYPE_CHECKING:
     from stillhouse.collection import Texts, TokenIds
@@ -64,32 +62,30 @@ def encode_distributed(
     done = 0
     if missing:
         cpus, gpus = actor_share(min(workers, len(missing)), spare_cpu=True)
-        with _quiet():
-            # One shard a block: a block is what an actor takes, and what is made again when it dies.
-            outcomes = ray.data.from_items(
-                [{"shard": shard} for shard in missing], override_num_blocks=len(missing)
-            ).map(
-                ShardEncoder,
-                fn_constructor_kwargs={
-                    "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
-                    "docs": docs,
-                    "doc_ids": doc_ids,
-                    "encoded": encoded,
-                    "dtype": dtype,
-                    "threads": max(1, math.floor(cpus)),
-                },
-                compute=ActorPoolStrategy(size=min(workers, len(missing)), max_tasks_in_flight_per_actor=2),
-                num_cpus=cpus,
-                num_gpus=gpus or None,
-            )
-            try:
-                for outcome in outcomes.iter_rows():
+        outcomes = spread(
+            [{"shard": shard} for shard in missing],
+            ShardEncoder,
+            {
+                "ranker_path": str(Path(ranker_path).resolve() if Path(ranker_path).exists() else ranker_path),
+                "docs": docs,
+                "doc_ids": doc_ids,
+                "encoded": encoded,
+                "dtype": dtype,
+                "threads": max(1, math.floor(cpus)),
+            },
+            actors=min(workers, len(missing)),
+            num_cpus=cpus,
+            num_gpus=gpus,
+        )
+        try:
+            with closing(outcomes):
+                for outcome in outcomes:
                     done += int(outcome["docs"])
                     if progress is not None:
                         progress(done, total)
-            except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[-1]
-                raise StoreError(f"encoding stopped: {reason}; finished shards are kept") from error
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise StoreError(f"encoding stopped: {reason}; finished shards are kept") from error
     tidy(encoded)
     return len(missing)
 
@@ -109,18 +105,3 @@ def actor_share(workers: int, *, spare_cpu: bool = False) -> tuple[float, float]
 def _floored(share: float) -> float:
     """Whole numbers above 1, as Ray wants them."""
     return math.floor(share) if share >= 1 else math.floor(share * 1000) / 1000
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with DataContext.current(context):
-            yield
-    finally:
-        logger.setLevel(level)

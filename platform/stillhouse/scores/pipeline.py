@@ -11,8 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 
 from stillhouse.artifacts import stable_hash
@@ -30,6 +28,7 @@ from stillhouse.scores.placement import Placement, here, local_device, place, sc
 from stillhouse.scores.plan import LARGEST, Plan, Shard, make_plan, pairs_per_shard
 from stillhouse.scores.store import ScoreStore
 from stillhouse.scores.tally import Progress, ScoreReport, Tally
+from stillhouse.spread import spread
 
 logger = logging.getLogger(__name__)
 
@@ -178,36 +177,19 @@ def _outcomes(
     if not placement.actors:
         yield from map(scorer(**arguments), items)
         return
-    with _quiet_context():
-        # One shard a block: a block is what an actor takes, and what is tried again when it dies.
-        outcomes = ray.data.from_items(items, override_num_blocks=len(items)).map(
-            scorer,
-            fn_constructor_kwargs=arguments,
-            compute=ActorPoolStrategy(size=placement.actors, max_tasks_in_flight_per_actor=2),
-            num_cpus=placement.num_cpus,
-            num_gpus=placement.num_gpus or None,
-        )
-        try:
-            yield from outcomes.iter_rows()
-        except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
-            raise StoreError(f"scoring stopped: {_first_line(error)}") from error
-
-
-@contextmanager
-def _quiet_context() -> Iterator[None]:
-    """Ray Data without its own bars and notes, and with an end to waiting."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_S
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    outcomes = spread(
+        items,
+        scorer,
+        arguments,
+        actors=placement.actors,
+        num_cpus=placement.num_cpus,
+        num_gpus=placement.num_gpus,
+        no_progress_s=NO_PROGRESS_S,
+    )
     try:
-        with DataContext.current(context):
-            yield
-    finally:
-        logger.setLevel(level)
+        yield from outcomes
+    except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
+        raise StoreError(f"scoring stopped: {_first_line(error)}") from error
 
 
 def _describe(store: ScoreStore, errors: list[str]) -> str:
