@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-import ray.data
 
 from stillhouse.errors import StoreError
 from stillhouse.evaluation.encode import encode_shard, tidy
