@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +12,12 @@ import pytest
 from safetensors.torch import load_file
 
 from stillhouse.rankers import RANKERS
-from stillhouse.recipe.tree import CandidatesSpec, EvaluationSpec, ScaleSpec, StageSpec
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.run import run_job
 from stillhouse.training.teacher import write_teacher_scores
+from tests.contracts.training_jobs import toy_job
+from tests.distributed.launch import run_ranks
 
-PLATFORM = Path(__file__).parents[2] / "platform"
 CAPS = {"query_max_length": 8, "doc_max_length": 16}
 STAGES: dict[str, dict[str, Any]] = {
     "contrastive": {"loss": {"name": "contrastive", "temperature": 0.5}, "groups": {"num_negatives": 0}},
@@ -53,21 +49,10 @@ def _job(toy, workspace, backbone, teacher: Path, stage: dict[str, Any]) -> Trai
     # 24 queries in steps of 5: ranks get 3 and 2, and the last step 4 queries.
     common = {"queries_per_step": 5, "queries_per_forward": 2, "evaluations": 1, "restore_best": False}
     common["optimizer"] = {"learning_rate": 1e-3}
-    checked = StageSpec.model_validate(common | stage | {"groups": {"strategy": "in_batch"} | stage["groups"]})
-    ranker = {"ranker": "dual_encoder", "backbone": str(backbone), "learn_score_scale": True, "projection_dim": 16}
-    return TrainingJob(
-        ranker=ranker | CAPS,
-        stages={"only": checked.model_dump(mode="json")},
-        seed=0,
-        evaluation=EvaluationSpec(depth=6).model_dump(mode="json"),
-        scale=ScaleSpec(dtype="float32").model_dump(mode="json"),
-        candidates=CandidatesSpec(depth=12).model_dump(mode="json"),
-        collection=str(toy.path),
-        collection_digest=toy.digest,
-        workspace=str(workspace),
-        teacher_scores=str(teacher / "teacher.parquet"),
-        teacher_models=[str(teacher / "model")],
-    )
+    groups = {"groups": {"strategy": "in_batch"} | stage["groups"]}
+    ranker = {"learn_score_scale": True, "projection_dim": 16}
+    job = toy_job(toy, workspace, backbone, {"only": common | stage | groups}, ranker=ranker)
+    return replace(job, teacher_scores=str(teacher / "teacher.parquet"), teacher_models=[str(teacher / "model")])
 
 
 @pytest.fixture(scope="module")
@@ -85,25 +70,7 @@ def trained(jobs, tmp_path_factory) -> tuple[Path, Path]:
     for name, sharding in CASES:
         job = replace(jobs[name], scale={**jobs[name].scale, "num_workers": 2, "sharding": sharding})
         (spread / f"{name}-{sharding}.json").write_text(json.dumps(asdict(job)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": str(PLATFORM),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, str(Path(__file__).with_name("train_ranks.py")), str(spread)]
-    ranks = [subprocess.Popen(command, env=settings | {"RANK": str(rank)}) for rank in range(2)]
-    try:
-        for process in ranks:
-            process.wait(timeout=240)
-    finally:
-        for process in ranks:
-            process.kill()
-    assert [process.returncode for process in ranks] == [0, 0]
+    run_ranks("train_ranks.py", spread, timeout=240)
     return alone, spread
 
 
