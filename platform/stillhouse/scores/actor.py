@@ -194,7 +194,7 @@ def score_shard(
             f"query {queries.texts.id(query_rows_P[bad])}, document {docs.texts.id(doc_rows_P[bad])}: the teacher "
             f"gives {score_P[bad]}; its shard of {len(score_P)} pairs is not stored"
         )
-    query_length_P, doc_length_P = queries.ids.lengths[query_rows_P], docs.ids.lengths[doc_rows_P]
+    query_length_P, doc_length_P = queries.ids.lengths_of(query_rows_P), docs.ids.lengths_of(doc_rows_P)
     num_tokens_P = np.minimum(query_length_P, queries.max_length) + np.minimum(doc_length_P, docs.max_length)
     columns = [
         column(query_rows_P, lambda row: text_hash(queries.texts.text(row))),
