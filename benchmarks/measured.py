@@ -103,6 +103,16 @@ def command_of(module: str) -> str:
     return " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]])
 
 
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is words, the others are numbers."""
+    rule = "|".join(["---", *["---:"] * (len(head) - 1)])
+    return (
+        "".join(f"| {' | '.join(line)} |\n" for line in [head])
+        + f"|{rule}|\n"
+        + "".join(f"| {' | '.join(line)} |\n" for line in rows)
+    )
+
+
 def _cpu() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured import RESULTS, Result, Row, read_result
+from benchmarks.measured import RESULTS, Result, Row, markdown, read_result
+from benchmarks.sizing import section
 
 NOTES = Path(__file__).parent / "notes"
 """`<name>.md` per question: what was tried, and what it means; joined to its section."""
@@ -34,7 +35,7 @@ def page(results: Path = RESULTS, notes: Path = NOTES) -> str:
         for result in found.values()
     ]
     sections = [_section(name, result, notes / f"{name}.md") for name, result in found.items()]
-    return INTRODUCTION + "".join(lines) + "".join(sections)
+    return INTRODUCTION + "".join(lines) + "".join(sections) + section(results)
 
 
 def _is_question(path: Path) -> bool:
@@ -82,16 +83,6 @@ def _table(rows: Sequence[Row]) -> str:
         table[name] = [number(row.values.get(name)) if isinstance(row.values, dict) else "" for row in rows]
     table |= {name: cells for name, cells in ends.items() if any(cells)}
     return markdown(list(table), list(zip(*table.values(), strict=True)))
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is words, the others are numbers."""
-    rule = "|".join(["---", *["---:"] * (len(head) - 1)])
-    return (
-        "".join(f"| {' | '.join(line)} |\n" for line in [head])
-        + f"|{rule}|\n"
-        + "".join(f"| {' | '.join(line)} |\n" for line in rows)
-    )
 
 
 def number(value: float | None) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.growth import Growth, added_costs
 from benchmarks.measured import RESULTS, Result, Row, alternate, read_result, spread, write_result
 from benchmarks.page import page
+from benchmarks.sizing import MODELS, Job, measured_bytes, section
 
 ROOT = Path(__file__).parents[2]
 FACTS: dict[str, Any] = {
@@ -90,3 +93,47 @@ def test_ways_take_turns_and_spread_is_by_the_median() -> None:
     assert order == ["ours", "theirs"] * 3
     assert {name: len(times) for name, times in seconds.items()} == {"ours": 3, "theirs": 3}
     assert spread([1.0, 2.0, 4.0]) == 1.5
+
+
+def test_growth_is_the_cost_of_what_is_more_and_the_last_line_is_judged(tmp_path: Path) -> None:
+    growth = Growth("g", "Q", "A.", "pair", (10, 100, 1000), (1, 2, 3), dict, {"own_bytes": "MiB"}, ())
+    # A start of 5 s; 0.1 s a pair, then 0.109 s: 9 % more. Memory: 9 % more.
+    found = {
+        10: {"seconds": 6.0, "own_bytes": 2**20},
+        100: {"seconds": 15.0, "own_bytes": 2**20},
+        1000: {"seconds": 113.1, "own_bytes": 1.09 * 2**20},
+    }
+    assert added_costs(found) == pytest.approx([0.1e6, 0.109e6])
+    rows = growth.result(found).rows
+    assert [row.reached for row in rows] == [None, None, True]
+    assert rows[2].ratio == pytest.approx(1.09)
+    assert rows[2].values["MiB"] == pytest.approx(1.09)
+    slower = found | {1000: found[1000] | {"seconds": 15 + 900 * 0.12}}
+    larger = found | {1000: found[1000] | {"own_bytes": 1.2 * 2**20}}
+    assert [growth.result(other).rows[2].reached for other in (slower, larger)] == [False, False]
+    assert replace(growth, flat=False).result(larger).rows[2].reached is True  # ten times the items may take 11 times
+
+
+def test_sizing_by_arithmetic() -> None:
+    """BERT-base: 85e6 weights, 86 tokens a pair: 14.62 GFLOP; 0.3 of 312 TFLOP/s are 6,402 pairs/s."""
+    bert = MODELS[1]
+    assert bert.pairs_per_second == pytest.approx(0.3 * 312e12 / (2 * 85e6 * 86), rel=1e-9)
+    # 3e15 operations by 2 x 85e6 weights x 160 tokens are 110,294 pairs: above the 32,768 that a shard may hold.
+    # 2.5 million pairs a partition are 76.3 shards of 32,768: 77 each.
+    assert (bert.shard, bert.shards) == (32_768, 77 * 16)
+    job = Job(bert, 8)
+    hours = (90 + 40e6 / 8 / bert.pairs_per_second + 32_768 / bert.pairs_per_second / 2) / 3600
+    assert (job.hours, job.dollars) == (pytest.approx(hours), pytest.approx(hours * 8 * 2.0))
+    assert f"| BERT-base, 8 | {hours:.2f} | {hours * 16:,.0f} |" in section()
+
+
+def test_sizing_takes_what_was_measured(tmp_path: Path) -> None:
+    measured = {
+        "100000": {"driver_bytes": 400e6, "columns": {"store bytes a pair": 40.0}},
+        "1000000": {"driver_bytes": 436e6, "columns": {"store bytes a pair": 32.0}},
+    }
+    write(tmp_path, "scoring_growth", FACTS | {"measured": measured})
+    assert measured_bytes(tmp_path) == {"store": 32.0, "driver": pytest.approx(40.0)}
+    text = section(tmp_path)
+    assert "32 bytes (measured above) a stored pair" in text
+    assert "1.6 GB more (40 bytes a pair, measured above)" in text  # 40 million pairs

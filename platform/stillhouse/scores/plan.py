@@ -31,7 +31,12 @@ def pairs_per_shard(ranker: Ranker, device: Device) -> int:
     A function of teacher and device alone, since the batches, and so the last bits of the scores, follow it.
     """
     weights = sum(parameter.numel() for block in ranker.blocks() for parameter in block.parameters())
-    tokens = (ranker.spec.query_max_length + ranker.spec.doc_max_length) / 2
+    return shard_size(weights, ranker.spec.query_max_length + ranker.spec.doc_max_length, device)
+
+
+def shard_size(weights: int, caps: int, device: Device) -> int:
+    """The same from the weights of the blocks and the sum of the caps."""
+    tokens = caps / 2
     return min(LARGEST[device], max(16, int(_WORK[device] / (2 * weights * tokens))))
 
 
