@@ -137,8 +137,8 @@ def _assumptions(bytes_of: Mapping[str, float]) -> str:
         f"Nothing here was run. {PAIRS / 1e6:.0f} million pairs, {PASSAGES:,} passages, {QUERIES:,} queries, "
         f"{PARTITIONS} partitions. Assumed: a GPU of {PEAK / 1e12:.0f} bfloat16 TFLOP/s, of which scoring reaches "
         f"a part ({shares}); two operations for each weight of the blocks and each token; {TOKENS_PER_PASSAGE} tokens "
-        f"and {BYTES_PER_PASSAGE} bytes a passage, {QUERY_TOKENS} tokens a query; {START_S:.0f} s until an actor's first "
-        f"batch; {PRICE:.2f} dollars a GPU hour; {stored} a stored pair. Published, for comparison: BERT-base at "
+        f"and {BYTES_PER_PASSAGE} bytes a passage, {QUERY_TOKENS} tokens a query; {START_S:.0f} s until an actor's "
+        f"first batch; {PRICE:.2f} dollars a GPU hour; {stored} a stored pair. Published, for comparison: BERT-base at "
         f"{TITAN_PAIRS:,.0f} pairs/s on a TITAN RTX of 2018 (half of DistilBERT_CAT's 1,000 passages in 950 ms, "
         "arXiv:2010.02666, table 1).\n"
     )
