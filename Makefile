@@ -51,9 +51,10 @@ lint: install ## formatting, lint and types
 
 check: lint test test-cluster ## all that must pass before a change goes in
 
-docs: install ## write docs/commands.md, docs/recipe.md and docs/rankers.md from the code
+docs: install ## write docs/commands.md, recipe.md, rankers.md and performance.md from code and results
 	$(BIN)/python -m stillhouse.cli.reference docs
 	$(BIN)/python -m benchmarks.ranker_page docs
+	$(BIN)/python -m benchmarks.page docs
 
 clean-runs: ## remove runs, score stores, records and caches; .venv stays
 	rm -rf .stillhouse runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage platform/*.egg-info

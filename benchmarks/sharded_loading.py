@@ -1,6 +1,6 @@
 """Peak host memory per rank while a large student is built for FSDP2: read whole on every rank, or row by row.
 
-    python benchmarks/sharded_loading.py [--layers 5] [--ranks 2] [--output benchmarks/results/sharded_loading.json]
+    python -m benchmarks.sharded_loading [--layers 5] [--ranks 2] [--output benchmarks/results/sharded_loading.json]
 
 Writes a checkpoint of random weights in the shape of Qwen2.5-7B, scaled down (same number of heads per group, same
 ratio of widths), in several safetensors files. Each measurement is a fresh process group on CPU (gloo); each rank
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import socket
 import subprocess
@@ -23,10 +22,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured import RESULTS, Result, Row, command_of, machine, versions, write_result
+
 MIB = 2**20
 # Qwen2.5-7B: hidden 3584, feed-forward 18944, 28 heads, 4 for keys and values, 28 layers, 152,064 words.
 WIDTH, FEED_FORWARD, HEADS, KV_HEADS = 1792, 9472, 14, 2
 WORDS = 16_384
+WAYS = {
+    "whole": "whole on every rank, then sharded",
+    "rows": "on the meta device, then each rank reads its rows",
+    "rows_lora": "the same with LoRA of rank 16",
+}
 
 
 def write_checkpoint(folder: Path, layers: int) -> int:
@@ -133,7 +139,7 @@ def run(folder: Path, way: str, ranks: int) -> list[dict[str, Any]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
-    command = [sys.executable, __file__, "--measure", way, "--folder", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.sharded_loading", "--measure", way, "--folder", str(folder)]
     processes = [
         subprocess.Popen(command, env=settings | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
         for rank in range(ranks)
@@ -148,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "sharded_loading.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "sharded_loading.json")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -158,23 +164,45 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         parameters = write_checkpoint(Path(place), options.layers)
         files = sorted(file.stat().st_size for file in Path(place).glob("*.safetensors"))
-        ways = {way: run(Path(place), way, options.ranks) for way in ("whole", "rows", "rows_lora")}
+        ways = {way: run(Path(place), way, options.ranks) for way in WAYS}
     facts = {
-        "model": f"Qwen2, {options.layers} layers of {WIDTH}, feed-forward {FEED_FORWARD}, {WORDS} words",
         "parameters": parameters,
         "float32_bytes": parameters * 4,
         "checkpoint": {"files": len(files), "bytes": sum(files), "dtype": "bfloat16"},
         "ranks": options.ranks,
         "backend": "gloo, CPU",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux",
         "ways": {way: {"ranks": found} for way, found in ways.items()},
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(facts, indent=2) + "\n")
-    for way, found in ways.items():
-        for number, rank in enumerate(found):
-            sizes = ", ".join(f"{name} {rank[name] / MIB:,.0f} MiB" for name in rank if name != "seconds")
-            print(f"{way}, rank {number}: {sizes}, {rank['seconds']} s")
+    write_result(result_of(options.layers, facts), options.output)
+
+
+def result_of(layers: int, facts: dict[str, Any]) -> Result:
+    """The table: of each figure the largest of the ranks."""
+    part = facts["float32_bytes"] / facts["ranks"] / MIB
+    rows = []
+    for way, told in WAYS.items():
+        ranks = facts["ways"][way]["ranks"]
+        peak, anonymous, kept = (
+            max(rank[key] for rank in ranks) / MIB for key in ("peak_total", "peak_anonymous", "kept")
+        )
+        values = {"peak MiB": peak, "peak without mapped file pages": anonymous, "kept": kept}
+        seconds = max(rank["seconds"] for rank in ranks)
+        reached = None if way == "whole" else anonymous < 1.1 * part
+        rows.append(Row(name=told, values=values | {"seconds": seconds}, reached=reached))
+    return Result(
+        question="Building a large student: host memory per rank",
+        about=f"A Qwen2 of {facts['parameters'] / 1e6:.0f} million parameters in the shape of Qwen2.5-7B (half its "
+        f"width, {layers} of its 28 layers, {WORDS:,} words), random weights in bfloat16 in "
+        f"{facts['checkpoint']['files']} safetensors files; {facts['ranks']} ranks, gloo. Memory in MiB above the "
+        "start of each rank, the largest of them. In float32, as it trains, the student is "
+        f"{facts['float32_bytes'] / MIB:,.0f} MiB, a rank's part of it {part:,.0f} MiB.",
+        goal="a rank's peak is its own part of the student and at most 10 % more",
+        command=command_of("sharded_loading"),
+        machine=machine(threads=1),
+        versions=versions("torch", "transformers", "peft"),
+        rows=rows,
+        **facts,
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from stillhouse.artifacts import cached_folder, stable_hash, text_hash
@@ -17,7 +18,7 @@ from stillhouse.collection import local_data, pydocs
 from stillhouse.collection.folder import FolderSource, is_collection
 from stillhouse.collection.ir_source import IrDatasetsSource
 from stillhouse.collection.source import Source
-from stillhouse.collection.texts import Collection, open_collection
+from stillhouse.collection.texts import HASH, Collection, hash_file, open_collection
 from stillhouse.errors import CollectionError
 from stillhouse.recipe.tree import CollectionSpec
 from stillhouse.records import QREL_SCHEMA, TEXT_SCHEMA, Query
@@ -138,7 +139,6 @@ def _write_docs(path: Path, sources: Sequence[Source], counts: Counter[str]) -> 
     """All documents of the sources, once; returns id -> row and the digest of the texts."""
     different = list({source.docs_key: source for source in sources}.values())
     rows: dict[str, int] = {}
-    hashes: list[str] = []
     with _text_writer(path) as writer:
         for source in different:
             new: set[str] = set()
@@ -148,7 +148,7 @@ def _write_docs(path: Path, sources: Sequence[Source], counts: Counter[str]) -> 
                     raise CollectionError(
                         f"{source.place('docs', number)}: document {doc.doc_id} stands there twice; keep one"
                     )
-                if known is not None and hashes[known] != text_hash(doc.text):
+                if known is not None and writer.hash_of(known) != text_hash(doc.text):
                     raise CollectionError(
                         f"{source.place('docs', number)}: document {doc.doc_id} has another text than in "
                         f"{different[0].ref}; the splits of a recipe share one set of documents: give it another id"
@@ -158,8 +158,6 @@ def _write_docs(path: Path, sources: Sequence[Source], counts: Counter[str]) -> 
                     rows[doc.doc_id] = len(rows)
                     writer.add(doc.doc_id, doc.text, source.place("docs", number))
                     counts["empty documents"] += not doc.text
-                    if len(different) > 1:
-                        hashes.append(text_hash(doc.text))
     counts["documents"] = len(rows)
     if len(rows) == counts["empty documents"]:
         raise CollectionError(f"{different[0].ref}: no document has a text")
@@ -263,6 +261,7 @@ class _TextWriter:
         self._hash = hashlib.sha256()
         self._ids: list[str] = []
         self._texts: list[str] = []
+        self.hashes = bytearray()
 
     def add(self, text_id: str, text: str, place: str) -> None:
         if text_id.split() != [text_id]:
@@ -278,12 +277,16 @@ class _TextWriter:
             ) from None
         self._ids.append(text_id)
         self._texts.append(text)
+        self.hashes += text_hash(text).encode()
         if len(self._ids) == _BATCH:
             self.flush()
 
     def flush(self) -> None:
         self._stream.write_batch(pa.record_batch([self._ids, self._texts], schema=TEXT_SCHEMA))
         self._ids, self._texts = [], []
+
+    def hash_of(self, row: int) -> str:
+        return self.hashes[row * HASH.itemsize : (row + 1) * HASH.itemsize].decode()
 
     @property
     def digest(self) -> str:
@@ -296,6 +299,7 @@ def _text_writer(path: Path) -> Iterator[_TextWriter]:
         writer = _TextWriter(stream)
         yield writer
         writer.flush()
+    np.save(hash_file(path), np.frombuffer(writer.hashes, HASH))
 
 
 _SKIPS = (

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
 
 from stillhouse.artifacts import DONE, text_hash
 from stillhouse.errors import CollectionError
+
+HASH = np.dtype("S32")
+"""The hex digits of `artifacts.text_hash`."""
+_AT_ONCE = 65_536
+
+
+class Hashes(Sequence[str]):
+    """`artifacts.text_hash` of each text of a side, row by row: 32 bytes apiece, a third of a list of strings."""
+
+    def __init__(self, digits: np.ndarray) -> None:
+        self.digits = digits
+        """[texts] of HASH, what `scores.keys` joins by."""
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [each.decode() for each in self.digits[row].tolist()]
+        return str(self.digits[row].decode())
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE]
 
 
 class Texts:
@@ -51,9 +80,16 @@ class Texts:
         return {text_id: row for row, text_id in enumerate(self.ids)}
 
     @cached_property
-    def hashes(self) -> list[str]:
-        """row -> `artifacts.text_hash` of the text"""
-        return [text_hash(text.as_py()) for text in self._table["text"]]
+    def hashes(self) -> Hashes:
+        """row -> `artifacts.text_hash` of the text; mapped from the file beside the texts, where there is one."""
+        file = hash_file(self.path)
+        if file.is_file():
+            # As a plain array over the map: a memmap takes a microsecond for each row it is asked for.
+            return Hashes(np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)))
+        digits = np.empty(len(self), HASH)
+        for row, text in enumerate(self._table["text"]):
+            digits[row] = text_hash(text.as_py())
+        return Hashes(digits)
 
     @cached_property
     def _table(self) -> pa.Table:
@@ -89,6 +125,11 @@ def open_collection(path: Path) -> Collection:
         for name, digest in facts["query_digests"].items()
     }
     return Collection(path, facts["digest"], Texts(path / "docs.arrow", facts["docs_digest"]), splits, facts)
+
+
+def hash_file(texts: Path) -> Path:
+    """Where the hashes of a file of texts lie."""
+    return texts.with_suffix(".hashes.npy")
 
 
 def read_arrow(path: Path) -> pa.Table:

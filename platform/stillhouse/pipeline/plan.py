@@ -83,10 +83,11 @@ def _plan_teacher(context: Context, name: str, spec: Any, pairs: Any) -> Teacher
     stored = 0
     if trained:
         split, docs = context.collection.splits["train"], context.collection.docs
-        query_hashes = [split.queries.hashes[query] for query, rows in pairs.items() for _ in rows]
-        doc_hashes = [docs.hashes[row] for rows in pairs.values() for row in rows]
+        query_rows = np.asarray([query for query, rows in pairs.items() for _ in rows], dtype=np.int32)
+        doc_rows = np.asarray([row for rows in pairs.values() for row in rows], dtype=np.int32)
         store = teacher_store(context, Model(job.key, path, {}))
-        stored = int((~np.isnan(store.lookup(query_hashes, doc_hashes))).sum())
+        hashes = split.queries.hashes.digits[query_rows], docs.hashes.digits[doc_rows]
+        stored = int((~np.isnan(store.lookup(*hashes))).sum())
     dtype = scoring_dtype(context.recipe.store.dtype)
     return TeacherPlan(
         name, trained, count, stored, _speed(context, ranker.for_scoring(dtype).to(pick_device()), pairs)

@@ -210,9 +210,9 @@ def _imported(context: Context, spec: ScoresTeacher) -> ScoreStore:
     return imported.store
 
 
-def _hashes(context: Context, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[list[str], list[str]]:
+def _hashes(context: Context, query_rows: np.ndarray, doc_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     queries, docs = context.collection.splits["train"].queries.hashes, context.collection.docs.hashes
-    return [queries[row] for row in query_rows.tolist()], [docs[row] for row in doc_rows.tolist()]
+    return queries.digits[query_rows], docs.digits[doc_rows]
 
 
 def teacher_store(context: Context, model: Model) -> ScoreStore:

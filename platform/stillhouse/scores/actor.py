@@ -22,7 +22,9 @@ from stillhouse.rankers.base import Ranker
 from stillhouse.records import SCORE_SCHEMA
 from stillhouse.scores.attempts import Attempts, process_name
 from stillhouse.scores.files import os_error_told, place_of
+from stillhouse.scores.generation import generation_of
 from stillhouse.scores.identity import Device
+from stillhouse.scores.keys import pair_keys
 from stillhouse.scores.store import ScoreStore
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,11 @@ class Outcome(TypedDict):
 
 
 class NoScoreError(Exception):
-    """A shard that cannot be scored, though others can."""
+    """A shard of which pairs cannot be scored, though others can; `kept` has the rows of those that were."""
+
+    def __init__(self, message: str, kept: pa.Table | None = None) -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 class Side(NamedTuple):
@@ -119,15 +125,28 @@ class Scorer(ABC):
             return
         if not self.attempts.begin(generation):
             raise NoScoreError(self._poisoned(partition, generation, query_rows_P))
-        table = self._table(query_rows_P, doc_rows_P)
-        if self.store.has(partition, generation):
+        table, outcome["error"] = self._answered(query_rows_P, doc_rows_P)
+        held = generation
+        if outcome["error"]:
+            # A file is named by the pairs it holds: under the shard's own name the others would count as scored.
+            held = generation_of(pair_keys(table["query_hash"], table["doc_hash"]))
+        if self.store.has(partition, held):
             outcome["duplicated"] = len(table)
-        self.store.write(partition, generation, table)
+        self.store.write(partition, held, table)
         self.attempts.end(generation)
         outcome["scored"] = len(table)
         outcome["truncated"] = int(np.count_nonzero(table["truncated"].to_numpy()))
         outcome["tokens"] = int(table["num_tokens"].to_numpy().sum())
         outcome["seconds"] = time.perf_counter() - start
+
+    def _answered(self, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> tuple[pa.Table, str]:
+        """The rows of the pairs that have a score, and what is said of those that have none."""
+        try:
+            return self._table(query_rows_P, doc_rows_P), ""
+        except NoScoreError as error:
+            if not error.kept:
+                raise NoScoreError(f"{error}; its shard of {len(doc_rows_P)} pairs is not stored") from None
+            return error.kept, f"{error}; the other {len(error.kept)} pairs of its shard are stored"
 
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
         first, last = self.query_texts.id(query_rows_P[0]), self.query_texts.id(query_rows_P[-1])
@@ -192,9 +211,9 @@ def score_shard(
         bad = int(np.flatnonzero(~np.isfinite(score_P))[0])
         raise NoScoreError(
             f"query {queries.texts.id(query_rows_P[bad])}, document {docs.texts.id(doc_rows_P[bad])}: the teacher "
-            f"gives {score_P[bad]}; its shard of {len(score_P)} pairs is not stored"
+            f"gives {score_P[bad]}"
         )
-    query_length_P, doc_length_P = queries.ids.lengths[query_rows_P], docs.ids.lengths[doc_rows_P]
+    query_length_P, doc_length_P = queries.ids.lengths_of(query_rows_P), docs.ids.lengths_of(doc_rows_P)
     num_tokens_P = np.minimum(query_length_P, queries.max_length) + np.minimum(doc_length_P, docs.max_length)
     columns = [
         column(query_rows_P, lambda row: text_hash(queries.texts.text(row))),

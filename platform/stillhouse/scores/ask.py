@@ -46,7 +46,7 @@ def ask_pairs(
     """Ask for the pairs (query_row, doc_row: int32) that the store lacks, with one actor: the limits are the job's.
 
     As `score_pairs`: whatever is killed, the same call again asks at most for the shard that was in flight. Raises
-    StoreError for a pair the endpoint gives no score for (its shard is not stored) and for an endpoint that does not
+    StoreError for a pair the endpoint gives no score for, once all others are stored, and for an endpoint that does not
     serve. `in_process` asks in this process, without Ray. `parity_check` pairs are first compared with the ranker
     `spec.compare_with`, in float32 on this CPU.
     """

@@ -46,7 +46,10 @@ class EndpointScorer(Scorer):
 def ask_shard(
     client: Client, queries: Texts, docs: Texts, query_rows_P: np.ndarray, doc_rows_P: np.ndarray
 ) -> pa.Table:
-    """Rows of SCORE_SCHEMA for the pairs, in their order; NoScoreError names the first pair that got no score."""
+    """Rows of SCORE_SCHEMA for the pairs, in their order.
+
+    NoScoreError names the first pair that got no score, says how many did not, and keeps the rows of the others.
+    """
     spec = client.spec
     query_P = [queries.text(row) for row in query_rows_P.tolist()]
     doc_P = [docs.text(row) for row in doc_rows_P.tolist()]
@@ -55,12 +58,6 @@ def ask_shard(
         for query, doc in zip(query_P, doc_P, strict=True)
     ]
     answers = client.ask(prompts)
-    for number, answer in enumerate(answers):
-        if answer.refused:
-            raise NoScoreError(
-                f"query {queries.id(query_rows_P[number])}, document {docs.id(doc_rows_P[number])}: {answer.refused}; "
-                f"its shard of {len(answers)} pairs is not stored"
-            )
     cut = [
         len(query) > spec.query_max_chars or len(doc) > spec.doc_max_chars
         for query, doc in zip(query_P, doc_P, strict=True)
@@ -74,4 +71,14 @@ def ask_shard(
         pa.array([answer.tokens for answer in answers], pa.int32()),
         pa.array(cut),
     ]
-    return pa.table(columns, schema=SCORE_SCHEMA)
+    table = pa.table(columns, schema=SCORE_SCHEMA)
+    refused = [number for number, answer in enumerate(answers) if answer.refused]
+    if refused:
+        first = refused[0]
+        more = f" (and {len(refused) - 1} pairs more)" if len(refused) > 1 else ""
+        raise NoScoreError(
+            f"query {queries.id(query_rows_P[first])}, document {docs.id(doc_rows_P[first])}: "
+            f"{answers[first].refused}{more}",
+            table.filter(pa.array([not answer.refused for answer in answers])),
+        )
+    return table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ import pyarrow as pa
 from stillhouse.artifacts import atomic_file, file_digest
 from stillhouse.errors import StoreError
 from stillhouse.records import SCORE_SCHEMA
-from stillhouse.scores.files import Place
+from stillhouse.scores.aside import Aside
+from stillhouse.scores.files import Place, os_error_told
 from stillhouse.scores.generation import add_missing
-from stillhouse.scores.keys import pair_keys
+from stillhouse.scores.keys import pair_keys, partition_of
 from stillhouse.scores.store import Scale, ScoreStore
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Format = Literal["tsv", "trec", "pos_neg"]
 Row = tuple[str, str, float]
 """query_id, doc_id, score."""
+_BYTES_PER_PART = 16_000_000
+"""Of text: about 700,000 pairs, which take some hundred megabytes while they are sorted."""
 _ROUNDING = 1e-3
 """A public triple file scores a positive once per line, in another batch each time: the last digits differ."""
 
@@ -78,18 +80,28 @@ def import_scores(
 
     Formats (None: told from the number of columns of the first line): `tsv` = query, document, score; `trec` = a TREC
     run; `pos_neg` = score of the positive, score of the negative, query, positive, negative. Queries are looked up in
-    all splits. Raises StoreError for a line that cannot be read, a score that is not finite, a pair with two scores,
+    all splits. Memory holds the collection's ids and a part of the file; its rows wait in a temporary folder, 12 bytes
+    each. Raises StoreError for a line that cannot be read, a score that is not finite, a pair with two scores,
     and a file that shares nothing with the collection.
     """
     path = Path(path)
     identity = {"ranker": "file", "name": name or path.name, "sha256": _digest(path), "scale": scale}
     store = ScoreStore(root, identity, partitions)
-    table, unknown = _table(path, format, collection)
-    if not len(table):
-        raise StoreError(f"{path}: none of its pairs is in the collection; check the ids")
-    store.create()
-    store.mending = True
-    added = add_missing(store, table)
+    known = _Known(collection)
+    parts = store.partitions * (1 + _text_bytes(path) // (store.partitions * _BYTES_PER_PART))
+    try:
+        with Aside(partition_of(pair_keys(known.hashes, known.hashes), parts)) as aside:
+            unknown = _put_aside(path, format, known, aside)
+            if not aside.total:
+                raise StoreError(f"{path}: none of its pairs is in the collection; check the ids")
+            # All parts before any is stored: a file that contradicts itself leaves no store.
+            for part, rows in aside.parts():
+                aside.replace(part, _each_pair_once(path, rows, known))
+            store.create()
+            store.mending = True
+            added = sum(add_missing(store, known.table(rows)) for _, rows in aside.parts())
+    except OSError as error:
+        raise StoreError(os_error_told(error, path)) from None
     store.commit()
     return Imported(store, added, unknown)
 
@@ -145,52 +157,68 @@ def _parser(path: Path, columns: int) -> Callable[[list[str]], list[Row]]:
     return _PARSERS[_COLUMNS[columns]]
 
 
-def _table(path: Path, format: Format | None, collection: Collection) -> tuple[pa.Table, int]:
-    """Rows of SCORE_SCHEMA, each pair once, and how many lines the collection does not know."""
-    splits = [split.queries for split in collection.splits.values()]
-    ids = [query_id for queries in splits for query_id in queries.ids]
-    hashes = [query_hash for queries in splits for query_hash in queries.hashes]
-    row_of = {query_id: row for row, query_id in reversed(list(enumerate(ids)))}
-    query_rows, doc_rows, scores, unknown = array("q"), array("q"), array("f"), 0
-    for query, doc, score in read_score_file(path, format):
-        query_row, doc_row = row_of.get(query), collection.docs.row_of.get(doc)
-        if query_row is None or doc_row is None:
+class _Known:
+    """The texts of a collection, as a score file names them: queries of all splits under one number each."""
+
+    def __init__(self, collection: Collection) -> None:
+        splits = [split.queries for split in collection.splits.values()]
+        ids = [query_id for queries in splits for query_id in queries.ids]
+        self.queries = {query_id: number for number, query_id in reversed(list(enumerate(ids)))}
+        self.docs = collection.docs.row_of
+        self.hashes = np.concatenate([queries.hashes.digits for queries in splits])
+        self.doc_hashes = collection.docs.hashes.digits
+        self._query_ids, self._doc_ids = pa.array(ids, pa.string()), pa.array(collection.docs.ids, pa.string())
+
+    def ids(self, row: np.void) -> tuple[str, str]:
+        return self._query_ids[int(row["query"])].as_py(), self._doc_ids[int(row["doc"])].as_py()
+
+    def keys(self, rows: np.ndarray) -> np.ndarray:
+        return pair_keys(self.hashes[rows["query"]], self.doc_hashes[rows["doc"]])
+
+    def table(self, rows: np.ndarray) -> pa.Table:
+        """Rows of SCORE_SCHEMA."""
+        columns = {
+            "query_hash": pa.array(self.hashes[rows["query"]]).cast(pa.string()),
+            "doc_hash": pa.array(self.doc_hashes[rows["doc"]]).cast(pa.string()),
+            "query_id": self._query_ids.take(pa.array(rows["query"])),
+            "doc_id": self._doc_ids.take(pa.array(rows["doc"])),
+            "score": pa.array(rows["score"]),
+            "num_tokens": pa.nulls(len(rows), pa.int32()),
+            "truncated": pa.nulls(len(rows), pa.bool_()),
+        }
+        return pa.table(columns, schema=SCORE_SCHEMA)
+
+
+def _text_bytes(path: Path) -> int:
+    """About the length of the text; scores pack to a quarter."""
+    return path.stat().st_size * (4 if path.suffix == ".gz" else 1)
+
+
+def _put_aside(path: Path, format: Format | None, known: _Known, aside: Aside) -> int:
+    """Put the file's rows into their parts; how many lines the collection does not know."""
+    unknown = 0
+    for query_id, doc_id, score in read_score_file(path, format):
+        query, doc = known.queries.get(query_id), known.docs.get(doc_id)
+        if query is None or doc is None:
             unknown += 1
-            continue
-        query_rows.append(query_row)
-        doc_rows.append(doc_row)
-        scores.append(score)
-    query_hashes = pa.array(hashes, pa.string()).take(pa.array(np.asarray(query_rows)))
-    doc_hashes = pa.array(collection.docs.hashes, pa.string()).take(pa.array(np.asarray(doc_rows)))
-    table = pa.table(
-        {
-            "query_hash": query_hashes,
-            "doc_hash": doc_hashes,
-            "query_id": pa.array(ids, pa.string()).take(pa.array(np.asarray(query_rows))),
-            "doc_id": pa.array(collection.docs.ids, pa.string()).take(pa.array(np.asarray(doc_rows))),
-            "score": pa.array(np.asarray(scores)),
-            "num_tokens": pa.nulls(len(scores), pa.int32()),
-            "truncated": pa.nulls(len(scores), pa.bool_()),
-        },
-        schema=SCORE_SCHEMA,
-    )
-    return _each_pair_once(path, table), unknown
+        else:
+            aside.add(query, doc, score)
+    return unknown
 
 
-def _each_pair_once(path: Path, table: pa.Table) -> pa.Table:
+def _each_pair_once(path: Path, rows: np.ndarray, known: _Known) -> np.ndarray:
     """Of texts that stand under several ids the first line counts, and of scores that differ by rounding the first."""
-    keys = pair_keys(table["query_hash"], table["doc_hash"])
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    scores = table["score"].to_numpy()
+    _, first, inverse = np.unique(known.keys(rows), return_index=True, return_inverse=True)
+    scores = rows["score"]
     for differing in np.flatnonzero(~np.isclose(scores, scores[first][inverse], rtol=_ROUNDING, atol=_ROUNDING)):
-        row = table.slice(int(differing), 1).to_pylist()[0]
-        other = table.slice(int(first[inverse[differing]]), 1).to_pylist()[0]
-        if (row["query_id"], row["doc_id"]) == (other["query_id"], other["doc_id"]):
+        row, other = rows[differing], rows[first[inverse[differing]]]
+        if (row["query"], row["doc"]) == (other["query"], other["doc"]):
+            query_id, doc_id = known.ids(row)
             raise StoreError(
-                f"{path}: query {row['query_id']}, document {row['doc_id']} has two scores, {other['score']:.9g} and "
+                f"{path}: query {query_id}, document {doc_id} has two scores, {other['score']:.9g} and "
                 f"{row['score']:.9g}; keep one"
             )
-    return table.take(pa.array(first))
+    return np.asarray(rows[first])
 
 
 def _ranked(table: pa.Table) -> Iterator[Row]:

@@ -66,14 +66,16 @@ def score_pairs(
         queries, docs = collection.splits[split_name].queries, collection.docs
         store.create()
         store.mending = True
-        plan = make_plan(store, queries, docs, pairs, shard_size or LARGEST[device])
+        size = shard_size or LARGEST[device]
+        plan = make_plan(store, queries, docs, pairs, size)
         if not plan.shards:
             store.commit()
             seconds = time.perf_counter() - start
             return ScoreReport(0, plan.total, 0.0, 0.0, seconds, set_aside=tuple(store.set_aside))
         ranker = _prepare(store, ranker_path, collection, split_name, dtype, device)
-        if not shard_size:
-            plan = make_plan(store, queries, docs, pairs, pairs_per_shard(ranker, device))
+        wanted = shard_size or pairs_per_shard(ranker, device)
+        if wanted != size:
+            plan = make_plan(store, queries, docs, pairs, wanted)
         placement = here() if num_actors == 0 else place(num_actors, len(plan.shards))
         arguments = _addresses(store, ranker_path, collection) | {
             "split_name": split_name,

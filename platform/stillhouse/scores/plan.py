@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 from stillhouse.errors import StoreError
 from stillhouse.scores.generation import generation_of
 from stillhouse.scores.identity import Device
-from stillhouse.scores.keys import hash_bytes, pair_keys, partition_of
+from stillhouse.scores.keys import pair_keys, partition_of
 from stillhouse.scores.store import ScoreStore
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ def pairs_per_shard(ranker: Ranker, device: Device) -> int:
     A function of teacher and device alone, since the batches, and so the last bits of the scores, follow it.
     """
     weights = sum(parameter.numel() for block in ranker.blocks() for parameter in block.parameters())
-    tokens = (ranker.spec.query_max_length + ranker.spec.doc_max_length) / 2
+    return shard_size(weights, ranker.spec.query_max_length + ranker.spec.doc_max_length, device)
+
+
+def shard_size(weights: int, caps: int, device: Device) -> int:
+    """The same from the weights of the blocks and the sum of the caps."""
+    tokens = caps / 2
     return min(LARGEST[device], max(16, int(_WORK[device] / (2 * weights * tokens))))
 
 
@@ -51,10 +56,12 @@ class Plan:
     total: int
     """Different pairs asked for."""
     shards: list[Shard]
+    missing: int = field(init=False)
+    """Pairs of the shards."""
 
-    @property
-    def missing(self) -> int:
-        return sum(len(shard.doc_rows) for shard in self.shards)
+    def __post_init__(self) -> None:
+        # Once: a job asks after every shard, and a large one has ten thousands of them.
+        object.__setattr__(self, "missing", sum(len(shard.doc_rows) for shard in self.shards))
 
 
 def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, size: int) -> Plan:
@@ -67,7 +74,8 @@ def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, s
     total, shards = 0, []
     for partition, chosen in _by_partition(queries, query_rows, store.partitions):
         keys, first = np.unique(
-            pair_keys(_hashes(queries, query_rows[chosen]), _hashes(docs, doc_rows[chosen])), return_index=True
+            pair_keys(queries.hashes.digits[query_rows[chosen]], docs.hashes.digits[doc_rows[chosen]]),
+            return_index=True,
         )
         total += len(keys)
         chosen = chosen[first]
@@ -82,21 +90,17 @@ def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, s
 
 def _by_partition(queries: Texts, query_rows: np.ndarray, partitions: int) -> Iterator[tuple[int, np.ndarray]]:
     """Positions of the pairs of each partition that has any."""
-    different, inverse = np.unique(query_rows, return_inverse=True)
-    hashes = _hashes(queries, different)
-    partition = partition_of(pair_keys(hashes, hashes), partitions)[inverse]
-    for number in np.unique(partition).tolist():
+    of_text = np.zeros(len(queries), np.int16)
+    different = np.unique(query_rows)
+    hashes = queries.hashes.digits[different]
+    of_text[different] = partition_of(pair_keys(hashes, hashes), partitions)
+    partition = of_text[query_rows]
+    for number in np.unique(of_text[different]).tolist():
         yield number, np.flatnonzero(partition == number)
 
 
 def _rows(pairs: pa.Table, column: str, count: int) -> np.ndarray:
-    rows: np.ndarray = pairs[column].to_numpy().astype(np.int32)
+    rows: np.ndarray = pairs[column].to_numpy().astype(np.int32, copy=False)
     if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= count):
         raise StoreError(f"pairs: {column} goes from {rows.min()} to {rows.max()}, but there are {count} texts")
     return rows
-
-
-def _hashes(texts: Texts, rows: np.ndarray) -> np.ndarray:
-    different, inverse = np.unique(rows, return_inverse=True)
-    hashes = texts.hashes
-    return np.asarray(hash_bytes([hashes[row] for row in different])[inverse])

@@ -59,7 +59,6 @@ class Tally:
             raise StoreError(outcome["error"])
         if outcome["error"]:
             self.errors.append(outcome["error"])
-            return
         self.scored += outcome["scored"]
         self.found += outcome["reused"]
         self.duplicated += outcome["duplicated"]

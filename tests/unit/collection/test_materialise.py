@@ -8,6 +8,7 @@ import pytest
 
 from stillhouse.artifacts import text_hash
 from stillhouse.collection import materialise, open_collection
+from stillhouse.collection.texts import HASH, hash_file
 from stillhouse.errors import CollectionError
 from stillhouse.recipe.tree import CollectionSpec
 
@@ -77,6 +78,18 @@ def test_a_worker_reopens_and_pickles_it(make_folder, spec_of, tmp_path):
     data = pickle.dumps(collection.docs)
     assert len(data) < 500
     assert pickle.loads(data).texts([1]) == ["dogs bark"]
+
+
+def test_hashes_are_mapped_from_beside_the_texts_and_made_where_there_is_no_file(make_folder, spec_of, tmp_path):
+    docs = materialise(spec_of(make_folder()), 0, tmp_path / "root").docs
+    expected = [text_hash(text) for text in ("cats purr", "dogs bark", "fish swim")]
+    assert list(docs.hashes) == docs.hashes[:] == expected
+    assert (docs.hashes[1:], docs.hashes[-1], len(docs.hashes)) == (expected[1:], expected[2], 3)
+    assert docs.hashes.digits.dtype == HASH
+    assert not docs.hashes.digits.flags.writeable  # the file's own pages
+    hash_file(docs.path).unlink()
+    again = open_collection(docs.path.parent).docs
+    assert list(again.hashes) == expected
 
 
 def test_an_unfinished_collection_is_an_error(tmp_path):

@@ -114,6 +114,27 @@ def test_an_answer_that_is_not_among_the_likeliest_is_refused_by_name(
     assert len(store) == 0
 
 
+def test_what_was_answered_is_kept_and_the_next_job_asks_only_for_what_was_refused(
+    tmp_path: Path, server: CompletionServer, toy: Collection
+) -> None:
+    spec = spec_of(server, concurrency=1)
+    plain, store = store_of(tmp_path / "plain", spec), store_of(tmp_path / "refused", spec)
+    ask_pairs(plain, spec, toy, "train", grid(2, 6), in_process=True, shard_size=6)
+    asked = len(server.requests)
+    server.faults.extend(["", "400", "400"])
+    named = (
+        r"query q\d, document d\d: the server refuses it with 400: as the test wants \(and 1 pairs more\); the other \d"
+    )
+    with pytest.raises(StoreError, match=named):
+        ask_pairs(store, spec, toy, "train", grid(2, 6), in_process=True, shard_size=6)
+    assert len(store) == 10
+    assert read_jobs(store.path)[0]["scored"] == 10
+    report = ask_pairs(store, spec, toy, "train", grid(2, 6), in_process=True, shard_size=6)
+    assert (report.scored, report.reused) == (2, 10)
+    assert len(server.requests) == asked + 12 + 2
+    assert store.digest() == plain.digest()
+
+
 def test_one_prompt_the_server_refuses_is_named_and_its_neighbours_are_not(
     server: CompletionServer, toy: Collection
 ) -> None:

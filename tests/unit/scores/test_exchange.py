@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stillhouse.collection import Collection
@@ -98,6 +99,32 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path, toy: Collection, te
     with pytest.raises(StoreError, match=rf"bad\.tsv.*{message}"):
         import_scores(tmp_path / "bad.tsv", tmp_path / "stores", toy)
     assert not (tmp_path / "stores").exists()
+
+
+def test_many_parts_hold_what_one_does_and_a_contradiction_in_the_last_leaves_no_store(
+    tmp_path: Path, toy: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(7)
+    queries = toy.splits["train"].queries.ids
+    # Each pair twice, far apart and rounded otherwise: of both the first line counts.
+    lines = [(q, d, float(rng.normal())) for q in queries for d in toy.docs.ids]
+    text = "".join(f"{q} {d} {score:.6f}\n" for q, d, score in [*lines, *((q, d, s + 1e-5) for q, d, s in lines)])
+    (tmp_path / "twice.tsv").write_text(text)
+    one = import_scores(tmp_path / "twice.tsv", tmp_path / "one", toy, partitions=2)
+    monkeypatch.setattr("stillhouse.scores.exchange._BYTES_PER_PART", 100)
+    monkeypatch.setattr("stillhouse.scores.aside._BUFFERED", 3)
+    many = import_scores(tmp_path / "twice.tsv", tmp_path / "many", toy, partitions=2)
+    assert one.added == many.added == len(lines)
+    assert many.store.digest() == one.store.digest()
+    assert len(many.store.files()) > len(one.store.files())
+    query, doc, score = lines[-1]
+    assert known(many.store, toy, query, doc) == np.float32(f"{score:.6f}")
+    table = pa.concat_tables([many.store.table(number) for number in range(2)])
+    assert {(row["query_id"], row["doc_id"]) for row in table.to_pylist()} == {(q, d) for q, d, _ in lines}
+    (tmp_path / "twice.tsv").write_text(text + f"{query} {doc} {score + 1}\n")
+    with pytest.raises(StoreError, match=rf"query {query}, document {doc} has two scores"):
+        import_scores(tmp_path / "twice.tsv", tmp_path / "bad", toy, partitions=2)
+    assert not (tmp_path / "bad").exists()
 
 
 def test_files_that_cannot_be_read_are_store_errors(tmp_path: Path, toy: Collection) -> None:
