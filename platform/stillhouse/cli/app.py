@@ -18,6 +18,7 @@ from stillhouse.cli import (
     listing,
     new,
     plan,
+    repeat,
     report,
     reproduce,
     rerank,
@@ -72,6 +73,7 @@ app.command("import")(import_.import_)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
+app.command("repeat")(repeat.repeat)
 app.command("reproduce")(reproduce.reproduce)
 app.command("suite")(suite.suite)
 app.command("cost")(cost.cost)

@@ -110,7 +110,7 @@ def train_model(context: Context, name: str, job: TrainingJob) -> Model:
             steps = _total_steps(job, context.collection.splits["train"].queries.ids)
             checkpoints.mkdir(parents=True, exist_ok=True)
             with _progress(checkpoints / CURVE, steps, advance):
-                facts = _train(context, name, job, checkpoints, folder)
+                facts = run_training(context, name, job, checkpoints, folder)
             shutil.rmtree(checkpoints, ignore_errors=True)
             return {"name": name, "job": {"ranker": job.ranker, "stages": job.stages}, **facts}
 
@@ -132,7 +132,13 @@ def untuned_model(context: Context, ranker: Spec) -> Model:
     return Model(job.key, path, cached_folder(path, build))
 
 
-def _train(context: Context, name: str, job: TrainingJob, checkpoints: Path, output: Path) -> dict[str, Any]:
+def run_training(
+    context: Context, name: str, job: TrainingJob, checkpoints: Path, output: Path | None
+) -> dict[str, Any]:
+    """Train in this process, or under Ray Train where the job asks for workers or GPUs; its facts.
+
+    Without an `output` no ranker is saved.
+    """
     scale = job.scale_spec
     if scale.num_workers == 1 and not scale.gpus_per_worker:
         from stillhouse.training.run import run_job

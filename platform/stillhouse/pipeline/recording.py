@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +19,26 @@ from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.diagnostics import teacher_picture, training_pictures
 from stillhouse.pipeline.models import Model, TeacherFile
+from stillhouse.pipeline.provenance import about, code_tags, data_tags, datasets, git, loss_tags, teacher_tags
+from stillhouse.recipe import Recipe
 from stillhouse.recipe.identity import settled
+from stillhouse.recipe.text import to_yaml
 from stillhouse.search.recorder import flatten
 from stillhouse.tracking import Point, Tracker, close_stale, open_tracker
 from stillhouse.tracking.base import Status
 
 PACKAGES = ("stillhouse", "ray", "torch", "transformers", "optuna", "mlflow", "ir_datasets", "ir_measures", "bm25s")
+
+# Of a search what it keeps is left out too: it changes nothing that is measured.
+NOT_RECORDED: Any = {
+    "output": True,
+    "tracking": True,
+    "store": True,
+    "search": {"keep_models": True, "keep_models_mib": True},
+}
+
+RECIPE = "recipe.yaml"
+"""Artifact of each trial and each student's training: the recipe that gives it."""
 
 
 class Recorder:
@@ -34,33 +47,46 @@ class Recorder:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.tracker: Tracker = open_tracker(context.recipe.tracking)
-        recipe = context.recipe.model_dump(mode="json", exclude={"output", "tracking", "store"})
+        recipe = context.recipe.model_dump(mode="json", exclude=NOT_RECORDED)
         self.key = stable_hash([settled(recipe), list(context.recipe.stages)])
-        self.parent = self.tracker.run(self.key, context.recipe.name, tags=_code_tags())
+        self.parent = self.tracker.run(self.key, context.recipe.name, tags=code_tags())
         self.children: dict[str, str] = {}
 
     def start(self) -> None:
         """Log what is known before anything is trained."""
         recipe = self.context.recipe
-        self.tracker.params(
-            self.parent, flatten(recipe.model_dump(mode="json", exclude={"output", "tracking", "store"}))
-        )
+        self.tracker.params(self.parent, flatten(recipe.model_dump(mode="json", exclude=NOT_RECORDED)))
+        self.tracker.tag(self.parent, data_tags(self.context) | loss_tags(recipe))
+        self.tracker.datasets(self.parent, datasets(self.context))
         facts = environment() | {"collection": self.context.collection.facts}
         with tempfile.TemporaryDirectory() as place:
             for name, value in (("recipe.json", recipe.model_dump(mode="json")), ("environment.json", facts)):
                 path = Path(place, name)
                 path.write_text(json.dumps(value, indent=1, default=str))
                 self.tracker.artifact(self.parent, path)
-            diff = _git("diff", "HEAD")
+            diff = git("diff", "HEAD")
             if diff:
                 path = Path(place, "dirty.diff")
                 path.write_text(diff)
                 self.tracker.artifact(self.parent, path)
 
-    def training(self, name: str, model: Model) -> None:
-        """A child run with the training's parameters, its curves, and pictures of them."""
+    def training(
+        self, name: str, model: Model, recipe: Recipe | None = None, scores: TeacherFile | None = None
+    ) -> None:
+        """A child run with the training's parameters, its curves, and pictures of them.
+
+        Of a student `recipe` is the whole of it and `scores` what taught it: `stillhouse repeat` needs no more.
+        """
         run = self.tracker.run(stable_hash([self.key, "training", name, model.key]), name, parent=self.parent)
         self.children[name] = run
+        if recipe is not None:
+            told = about(self.context, scores)
+            self.tracker.tag(run, told.tags(recipe))
+            self.tracker.datasets(run, told.datasets)
+            with tempfile.TemporaryDirectory() as place:
+                path = Path(place, RECIPE)
+                path.write_text(to_yaml(recipe.model_dump(mode="json")))
+                self.tracker.artifact(run, path)
         self.tracker.params(run, flatten(model.facts["job"]))
         self.tracker.points(run, points_of(model))
         pictures = training_pictures(self.context, name, model)
@@ -70,7 +96,8 @@ class Recorder:
         self.tracker.end(run)
 
     def teacher(self, scores: TeacherFile | None) -> None:
-        """How the scores that students learn from are spread."""
+        """Where the scores that students learn from are, and how they are spread."""
+        self.tracker.tag(self.parent, teacher_tags(scores))
         pictures = teacher_picture(self.context, scores)
         if pictures is not None:
             for picture in sorted(pictures.glob("*.png")):
@@ -147,7 +174,7 @@ def environment() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "versions": {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]},
-        "commit": _git("rev-parse", "HEAD").strip() + (" with changes" if _git("diff", "HEAD") else ""),
+        "commit": git("rev-parse", "HEAD").strip() + (" with changes" if git("diff", "HEAD") else ""),
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(terse=True),
@@ -163,19 +190,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _code_tags() -> dict[str, str]:
-    commit = _git("rev-parse", "HEAD").strip()
-    return {"mlflow.source.git.commit": commit} if commit else {}
-
-
-def _git(*arguments: str) -> str:
-    """Output of git in the checkout this package lies in; empty where there is none."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""

@@ -26,6 +26,7 @@ from stillhouse.pipeline.final import (
 )
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model, untuned_model
 from stillhouse.pipeline.recording import Recorder, environment, recording
+from stillhouse.pipeline.registering import register_student, study_tags
 from stillhouse.pipeline.reporting import write_run_report
 from stillhouse.pipeline.searching import search_student
 from stillhouse.pipeline.teachers import Teacher, choose_teacher, score_training_pairs
@@ -59,7 +60,9 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
             winner, study = search_student(context, scores, recorder.tracker, recorder.parent)
         students = train_students(context, winner, scores)
         for name, model in students.items():
-            recorder.training(name, model)
+            other = student_recipe(recipe, winner, name)
+            same = other.teaching() == winner.teaching()
+            recorder.training(name, model, other, scores if same else None)
         report = compare(context, teacher, students, winner, scores.stores if scores else ())
         recorder.measures(report, DISTILLED)
         record = _record(context, recorder, scores, winner, study)
@@ -68,6 +71,10 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
             members = {f"teacher {name}": model for name, model in teacher.members.items()}
             write_run_report(context, students | members)
         recorder.files()
+        if study is not None:
+            student = students[DISTILLED]
+            tags = study_tags(study) | {"stillhouse.dev": f"{student.facts[recipe.evaluation.select_by]:.6f}"}
+            register_student(context, recorder.children[DISTILLED], student.path, tags)
     show(context, report)
     return RunResult(context.output, report, record)
 
@@ -98,6 +105,13 @@ def train_students(context: Context, winner: Recipe, scores: TeacherFile | None)
         taught = scores if same else teach(context, other)[1]
         students[f"{name} student"] = train_student(context, f"{name} student", other, taught)
     return students
+
+
+def student_recipe(recipe: Recipe, winner: Recipe, name: str) -> Recipe:
+    """What `stillhouse train` would be given for one of the students: the values found, at the scale of a winner."""
+    changes = {} if name == DISTILLED else recipe.baselines[name.removesuffix(" student")]
+    scale = {f"scale.{key}": value for key, value in recipe.retrain.model_dump(mode="json").items()}
+    return override(winner, {**changes, **scale})
 
 
 def train_student(context: Context, name: str, recipe: Recipe, scores: TeacherFile | None) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 from stillhouse.errors import SearchError
 from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.keeping import keep_best
 from stillhouse.pipeline.models import TeacherFile, make_job, triples_of
+from stillhouse.pipeline.provenance import about
 from stillhouse.pipeline.teachers import taught_stages
 from stillhouse.recipe import Recipe, override
+from stillhouse.search.keeping import RANKER
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
 
@@ -26,6 +30,8 @@ class StudentObjective:
     """Trains the student of one trial's recipe; picklable, so that Tune can send it to its actors."""
 
     template: TrainingJob
+    keep_ranker: bool = False
+    """Save the ranker that a trial ends with beside its checkpoints."""
 
     def __call__(
         self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: Callable[[dict[str, float], int], None]
@@ -37,7 +43,14 @@ class StudentObjective:
             seed=recipe.seed,
             scale=recipe.scale.model_dump(mode="json"),
         )
-        in_trial(job, checkpoint_dir, report)
+        if not self.keep_ranker:
+            in_trial(job, checkpoint_dir, report)
+            return
+        aside, kept = checkpoint_dir / f".{RANKER}.tmp", checkpoint_dir / RANKER
+        in_trial(job, checkpoint_dir, report, aside)
+        # A trial that a kill made start again has one already.
+        shutil.rmtree(kept, ignore_errors=True)
+        aside.rename(kept)
 
 
 def search_student(
@@ -51,6 +64,7 @@ def search_student(
     # Every file that a trial may name: trials run elsewhere, and find its rows in the workspace.
     triples = {path: found.digest for path, found in triples_of(context, taught_stages(recipe)).items()}
     template = replace(make_job(context, recipe.student, recipe.stages, teacher), triples=triples)
+    keep_models = 0 if recipe.search is None else recipe.search.keep_models
     rungs = sum(stage.evaluations for stage in trial_recipe.stages.values())
     with context.step(f"search {space.trials} trials") as advance:
         finished = 0
@@ -66,7 +80,7 @@ def search_student(
         study = run_study(
             trial_recipe,
             space,
-            StudentObjective(template),
+            StudentObjective(template, keep_ranker=keep_models > 0),
             root=context.root,
             tracker=tracker,
             parent_run=parent,
@@ -75,7 +89,10 @@ def search_student(
             metric_budget=rungs,
             progress=progress,
             context={"training": template.key},
+            keep_models=keep_models,
+            about=about(context, teacher),
         )
+    keep_best(context, study, space, tracker)
     return override(recipe, study.best.values), study
 
 

@@ -16,6 +16,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.final import System, card_text, compare_systems, first_stage, save_models, taught_by
 from stillhouse.pipeline.models import Model, make_job, train_model
 from stillhouse.pipeline.recording import recording
+from stillhouse.pipeline.registering import register_best_trial
 from stillhouse.pipeline.run import DISTILLED, prepare, show
 from stillhouse.pipeline.searching import search_student, short
 from stillhouse.pipeline.teachers import choose_teacher, dtype_name, score_training_pairs
@@ -47,7 +48,7 @@ def train(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
         job = make_job(context, recipe.student, recipe.stages, scores)
         student = train_model(context, DISTILLED, job)
         recorder.teacher(scores)
-        recorder.training(DISTILLED, student)
+        recorder.training(DISTILLED, student, recipe, scores)
         taught = taught_by(teacher.name, scores.stores) if scores else ""
         save_models(context, {"student": student}, {"student": card_text(context, student, None, DISTILLED, taught)})
         console.print(f"The student is in {context.output / 'student'}.", highlight=False, markup=False)
@@ -77,7 +78,9 @@ def tune(
         prepare(context)
         recorder.start()
         scores = score_training_pairs(context, choose_teacher(context))
+        recorder.teacher(scores)
         _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
+        register_best_trial(context, study)
         console.print(_trial_table(study))
         return study
 

@@ -257,6 +257,10 @@ class SearchSpec(Spec):
     """None uses the space's own number."""
     overrides: dict[str, Any] = {}
     """Dotted overrides of the recipe that hold in trials only, e.g. a smaller `max_steps`."""
+    keep_models: Annotated[int, Field(ge=0)] = 3
+    """The best finished trials that keep their checkpoint and ranker, and whose rankers go to MLflow."""
+    keep_models_mib: Annotated[float, Field(gt=0)] = 2048
+    """Most MiB of rankers that go to MLflow, best first; what does not fit is named."""
 
 
 class RetrainSpec(_Workers):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,23 @@ from stillhouse.artifacts import atomic_file
 from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, override
 from stillhouse.recipe.text import to_yaml
+from stillhouse.search.keeping import remove_others
 from stillhouse.search.record import Report, StudyFolder, Trial, identity
 from stillhouse.search.space import SearchSpace
 from stillhouse.search.spool import trial_folder
 from stillhouse.tracking import Point, QueuedTracker, Tracker
-from stillhouse.tracking.base import Status
+from stillhouse.tracking.base import Dataset, Status
 
 STATUS: dict[str, Status] = {"FINISHED": "FINISHED", "PRUNED": "FINISHED", "FAILED": "FAILED"}
+
+
+@dataclass(frozen=True)
+class About:
+    """What MLflow is told of every trial besides its values."""
+
+    tags: Callable[[Recipe], Mapping[str, str]] = lambda recipe: {}
+    """From a trial's recipe: where its data and its scores come from, and who described its loss."""
+    datasets: Sequence[Dataset] = ()
 
 
 class Recorder:
@@ -36,6 +47,8 @@ class Recorder:
         space: SearchSpace,
         root: Path,
         progress: Callable[[Trial], None],
+        keep_models: int | None = None,
+        about: About | None = None,
     ) -> None:
         self.folder = folder
         self.tracker = QueuedTracker(tracker)
@@ -44,6 +57,8 @@ class Recorder:
         self.space = space
         self.root = root
         self.progress = progress
+        self.keep_models = keep_models
+        self.about = about or About()
         self._started: dict[int, float] = {}
         self._handles: dict[int, str] = {}
         self._unconfirmed: list[Trial] = []
@@ -69,6 +84,7 @@ class Recorder:
             trial.state, trial.error = "FAILED", f"the trial ended without a report of {names}"
         trial.metrics = tuple(best.metrics[name] for name in self.space.metrics) if best else None
         self.folder.write_trial(trial)
+        self.remove_others()
         self._close(trial)
         self.progress(trial)
 
@@ -77,6 +93,11 @@ class Recorder:
         self._open(trial)
         self.tracker.points(self._handles[trial.number], points_of(trial.reports))
         self._close(trial)
+
+    def remove_others(self) -> None:
+        """Delete the checkpoints of ended trials that are not among the best."""
+        if self.keep_models is not None:
+            remove_others(self.folder.trials(), self.space, self.keep_models, self.root)
 
     def is_recorded(self, trial: Trial) -> bool:
         """Whether all of an ended trial's record has arrived under this parent."""
@@ -90,17 +111,24 @@ class Recorder:
             self._confirm()
 
     def _open(self, trial: Trial) -> None:
-        tags = {"stillhouse.study": self.folder.name, "stillhouse.trial": str(trial.number), "trial_state": "RUNNING"}
+        recipe = self._recipe_of(trial)
+        tags = {
+            "stillhouse.study": self.folder.name,
+            "stillhouse.trial": str(trial.number),
+            "stillhouse.seeds": str(self.space.seeds),
+            "trial_state": "RUNNING",
+            **(self.about.tags(recipe) if recipe is not None else {}),
+        }
         handle = self.tracker.run(
             f"{self.folder.name}/{trial.key}", f"trial {trial.number:03d}", parent=self.parent_run, tags=tags
         )
         self._handles[trial.number] = handle
-        recipe = self._recipe_of(trial)
         if recipe is not None:
+            self.tracker.datasets(handle, self.about.datasets)
             self.tracker.params(handle, flatten(identity(recipe)))
             path = trial_folder(self.root, trial.key) / "recipe.yaml"
             with atomic_file(path) as temporary:
-                temporary.write_text(to_yaml(recipe.model_dump(mode="json")))
+                temporary.write_text(to_yaml(repeatable(recipe, self.recipe).model_dump(mode="json")))
             self.tracker.artifact(handle, path)
 
     def _recipe_of(self, trial: Trial) -> Recipe | None:
@@ -126,6 +154,15 @@ class Recorder:
                 trial.run_id, trial.parent_run = run_id, self.parent_run
                 self.folder.write_trial(trial)
         self._unconfirmed = waiting
+
+
+def repeatable(recipe: Recipe, base: Recipe) -> Recipe:
+    """A trial's recipe that gives the same data and teachers by itself, where the trial has a seed of its own."""
+    if recipe.seed == base.seed:
+        return recipe
+    places = {"collection": recipe.collection} | {f"teachers.{name}": one for name, one in recipe.teachers.items()}
+    free = [place for place, spec in places.items() if getattr(spec, "seed", base.seed) is None]
+    return override(recipe, {f"{place}.seed": base.seed for place in free})
 
 
 def points_of(reports: list[Report]) -> list[Point]:

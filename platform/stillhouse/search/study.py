@@ -10,7 +10,7 @@ from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
 from stillhouse.search.check import check_space
 from stillhouse.search.record import StudyFolder, StudyResult, Trial, best_of, front_of, study_id
-from stillhouse.search.recorder import Recorder
+from stillhouse.search.recorder import About, Recorder
 from stillhouse.search.space import SearchSpace
 from stillhouse.tracking import Tracker
 
@@ -34,8 +34,13 @@ def run_study(
     metric_budget: int,
     progress: Callable[[Trial], None] = lambda trial: None,
     context: Mapping[str, str] | None = None,
+    keep_models: int | None = None,
+    about: About | None = None,
 ) -> StudyResult:
     """Search `space` around `recipe`; each ended trial is kept under `root` and never run again.
+
+    Of the trials that have ended only the best `keep_models` keep checkpoints and ranker (None: all do); `about`
+    says what MLflow is told of every trial besides its values.
 
     `placement()` connects to Ray and is called only if there is a trial to run; `metric_budget` is the number of
     dev evaluations of a whole trial; `context` names what trials depend on besides the recipe (digests of data).
@@ -46,7 +51,7 @@ def run_study(
     context = context or {}
     folder = StudyFolder(root, study_id(recipe, space, context))
     with folder.locked():
-        recorder = Recorder(folder, tracker, parent_run, recipe, space, root, progress)
+        recorder = Recorder(folder, tracker, parent_run, recipe, space, root, progress, keep_models, about)
         ended = folder.trials()
         facts = folder.facts()
         finished = is_finished(space, facts, len(ended))
@@ -54,6 +59,7 @@ def run_study(
             raise SearchError(
                 f"study {folder.name} is unfinished: {len(ended)} of {space.trials} trials ended; --resume goes on"
             )
+        recorder.remove_others()
         for trial in ended:
             if not recorder.is_recorded(trial):
                 recorder.catch_up(trial)
@@ -63,7 +69,8 @@ def run_study(
             search(recorder, objective, context, facts, placement(), metric_budget)
         recorder.finish()
         trials = folder.trials()
-        return StudyResult(best_of(trials, space), trials, folder.facts()["seconds"], front_of(trials, space))
+        seconds = folder.facts()["seconds"]
+        return StudyResult(best_of(trials, space), trials, seconds, front_of(trials, space), folder.name)
 
 
 def is_finished(space: SearchSpace, facts: Mapping[str, Any], num_ended: int) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from stillhouse.recipe.tree import TrackingSpec
-from stillhouse.tracking.base import NullTracker, Point, Tracker, metric_key
+from stillhouse.tracking.base import Dataset, NullTracker, Point, Tracker, metric_key
 from stillhouse.tracking.mlflow_tracker import MlflowTracker
 from stillhouse.tracking.queued import QueuedTracker
 from stillhouse.tracking.stale import close_stale
 
 __all__ = [
+    "Dataset",
     "MlflowTracker",
     "NullTracker",
     "Point",

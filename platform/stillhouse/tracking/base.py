@@ -21,6 +21,18 @@ class Point(NamedTuple):
     """Unix seconds; a point logged twice with the same time stands once."""
 
 
+class Dataset(NamedTuple):
+    """What a run read, by name and digest; the data itself stays where it is."""
+
+    name: str
+    digest: str
+    """At most 36 characters."""
+    context: str
+    """What it was used for: `train`, `dev`, `test`."""
+    facts: Mapping[str, Any]
+    """Counts, and whatever else tells it from another one."""
+
+
 class Tracker(Protocol):
     """Where runs are recorded. Runs are found again by key, so that a resumed command makes no second one."""
 
@@ -35,6 +47,12 @@ class Tracker(Protocol):
 
     def artifact(self, run_id: str, path: Path, folder: str = "") -> None:
         """Keep a file, or all files of a folder, under `folder`."""
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags; of one that is there already the value is replaced."""
+
+    def datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Say what the run reads; saying it again changes nothing."""
 
     def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
         """Close the run."""
@@ -54,6 +72,12 @@ class NullTracker:
         """Nothing."""
 
     def artifact(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Nothing."""
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
         """Nothing."""
 
     def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:

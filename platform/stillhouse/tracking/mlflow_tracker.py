@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.errors import TrackingError
-from stillhouse.tracking.base import Point, Status, point_key
+from stillhouse.tracking.base import Dataset, Point, Status, point_key
 from stillhouse.tracking.process import this_process
 
 KEY = "stillhouse.key"
@@ -98,6 +98,34 @@ class MlflowTracker:
         """Keep a file, or all files of a folder, under `folder`."""
         with self._connected() as client:
             (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path), folder or None)
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags; of one that is there already the value is replaced."""
+        with self._connected():
+            self._tag(run_id, tags)
+
+    def datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Say what the run reads; MLflow keeps a dataset of one name and digest once."""
+        from mlflow.entities import Dataset as Entity
+        from mlflow.entities import DatasetInput, InputTag
+        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+        inputs = [
+            DatasetInput(
+                # A source of the kind `code`: MLflow opens no file of it.
+                Entity(
+                    one.name,
+                    one.digest,
+                    "code",
+                    json.dumps({"tags": {"collection": one.name}}),
+                    profile=as_text(one.facts),
+                ),
+                [InputTag(MLFLOW_DATASET_CONTEXT, one.context)],
+            )
+            for one in datasets
+        ]
+        with self._connected() as client:
+            client.log_inputs(run_id, inputs)
 
     def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
         """Close the run."""

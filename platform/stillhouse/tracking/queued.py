@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.errors import TrackingError
-from stillhouse.tracking.base import Point, Status, Tracker
+from stillhouse.tracking.base import Dataset, Point, Status, Tracker
 from stillhouse.tracking.mlflow_tracker import UnreachableError
 
 PATIENCE_S = 900.0
@@ -60,6 +60,15 @@ class QueuedTracker:
     def artifact(self, run_id: str, path: Path, folder: str = "") -> None:
         """Keep a file or folder."""
         self._put(run_id, lambda: self.inner.artifact(self._id(run_id), path, folder))
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._put(run_id, lambda: self.inner.tag(self._id(run_id), tags))
+
+    def datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Say what the run reads."""
+        if datasets:
+            self._put(run_id, lambda: self.inner.datasets(self._id(run_id), datasets))
 
     def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
         """Close the run."""

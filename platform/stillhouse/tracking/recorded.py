@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -35,6 +35,7 @@ class RecordedRun:
     name: str
     parent: str | None
     folder: Path
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 def is_run_id(name: str) -> bool:
@@ -55,7 +56,22 @@ def recorded_run(run_id: str, tracking_uri: str | None = None) -> RecordedRun:
         parsed = urlparse(run.info.artifact_uri)
         here = parsed.scheme in ("", "file")
         folder = Path(unquote(parsed.path)) if here else _copy(client, run_id)
-        return RecordedRun(run_id, str(run.info.run_name), parent, folder)
+        return RecordedRun(run_id, str(run.info.run_name), parent, folder, dict(run.data.tags))
+
+
+def children_of(run_id: str, tracking_uri: str | None = None) -> list[tuple[str, str]]:
+    """(name, run id) of the trainings and trials that a run has made, in the order they began."""
+    with _reading(store_uri(tracking_uri), f"run {run_id}") as client:
+        experiment = client.get_run(run_id).info.experiment_id
+        asked = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        found = client.search_runs([experiment], asked, order_by=["attributes.start_time ASC"])
+        return [(str(run.info.run_name), str(run.info.run_id)) for run in found]
+
+
+def recorded_series(run_id: str, metric: str, tracking_uri: str | None = None) -> list[tuple[int, float]]:
+    """(step, value) of one metric of a run, by step; empty where it has none."""
+    with _reading(store_uri(tracking_uri), f"run {run_id}") as client:
+        return sorted((int(one.step), float(one.value)) for one in client.get_metric_history(run_id, metric))
 
 
 def recorded_curves(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stillhouse.candidates import Candidates
-from stillhouse.evaluation.measures import named_qrels, per_query
+from stillhouse.evaluation.measures import PerQuery, named_qrels, per_query
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import EvaluationSpec
 from stillhouse.records import Group, Run
@@ -94,10 +94,14 @@ def part_run(scored: Scored, data: TrainingData, part: Part, spec: EvaluationSpe
     return run
 
 
-def part_measures(run: Run, data: TrainingData, part: Part, spec: EvaluationSpec) -> dict[str, float]:
-    """Mean of each measure over the queries of a part that have judgements; those without candidates count 0."""
+def part_values(run: Run, data: TrainingData, part: Part, spec: EvaluationSpec) -> PerQuery:
+    """Each measure of each query of a part that has judgements; those without candidates count 0."""
     qrels = named_qrels(data.collection, part.split, part.query_rows)
-    values = per_query(run, qrels, list(spec.measures))
+    return per_query(run, qrels, list(spec.measures))
+
+
+def means(values: PerQuery) -> dict[str, float]:
+    """The mean of each measure over its queries."""
     return {name: float(np.mean(list(each.values()))) for name, each in values.items()}
 
 

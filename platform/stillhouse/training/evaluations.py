@@ -10,15 +10,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stillhouse.artifacts import atomic_file
+from stillhouse.artifacts import atomic_file, write_json
+from stillhouse.evaluation.measures import PerQuery
 from stillhouse.records import Run
 from stillhouse.training.curve import CURVE, append_point
 
 EVALUATIONS = "evaluations.jsonl"
 LINES = (CURVE, EVALUATIONS)
 """Files of a line for each step or evaluation: trimmed on resume, kept beside the ranker."""
+PER_QUERY = "dev_per_query.json"
+"""Measure -> query id -> value, of the evaluation whose weights the last stage ends with."""
 SCORES = "scores"
 SCHEMA = pa.schema([("query_id", pa.string()), ("doc_id", pa.string()), ("score", pa.float32())])
+
+
+def write_values(folder: Path, step: int, values: PerQuery) -> None:
+    """Measures of each dev query at a step, in the place of an earlier step's."""
+    write_json(folder / PER_QUERY, {"step": step, "measures": values})
 
 
 def append_metrics(folder: Path, step: int, metrics: Mapping[str, float]) -> None:
@@ -48,7 +56,7 @@ def read_scores(folder: Path) -> dict[int, Run]:
 
 def keep(folder: Path, output: Path) -> None:
     """Copy what a training has left beside its ranker."""
-    for name in LINES:
+    for name in (*LINES, PER_QUERY):
         if (folder / name).exists():
             shutil.copy(folder / name, output / name)
     if (folder / SCORES).is_dir():

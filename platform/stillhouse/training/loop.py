@@ -285,8 +285,11 @@ class Trainer:
         interval.check(name)
         measures = self.measurer.measure(self.progress.total_step, name, stage, self._size(stage))
         value = measures[self.job.evaluation["select_by"]]
-        if self.progress.record(value, stage):
+        is_best = self.progress.record(value, stage)
+        if is_best:
             best = checkpoints.copy_weights(self.ranker)
+        if is_best or not stage.restore_best:
+            self.measurer.keep_values(self.progress.total_step)
         means = interval.means()
         if ranks.rank() == 0:
             for alarm in diagnostics.alarms({key.removeprefix("train/"): value for key, value in means.items()}):
@@ -296,6 +299,8 @@ class Trainer:
         metrics = measures | means
         metrics |= {f"train/{key}": value for key, value in self._settings(optimizer).items()}
         metrics["train/evaluation_seconds"] = time.perf_counter() - started
+        # Figures on CPU depend on it.
+        metrics["system/threads"] = float(torch.get_num_threads())
         if ranks.rank() == 0:
             evaluations.append_metrics(self.checkpoint_folder, self.progress.total_step, metrics)
         checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stillhouse.errors import TrainingError
+from stillhouse.evaluation.measures import PerQuery
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.records import Run
@@ -32,6 +33,8 @@ class Measurer:
     autocast: Callable[[], AbstractContextManager[None]]
     sharded: bool
     size: int = dev.QUERIES_PER_FORWARD
+    values: PerQuery = field(default_factory=dict)
+    """What the last evaluation found on dev, query by query."""
 
     def measure(self, step: int, name: str, stage: StageSpec, forward_size: int) -> dict[str, float]:
         """Measures on dev by their names, and as `train/<name>` on a sample of train queries if the recipe asks.
@@ -40,15 +43,21 @@ class Measurer:
         """
         spec, part = self.job.evaluation_spec, dev.dev_part(self.data)
         run = self._run(part, name, stage, forward_size)
-        measures = dev.part_measures(run, self.data, part, spec)
+        self.values = dev.part_values(run, self.data, part, spec)
+        measures = dev.means(self.values)
         if spec.train_queries is not None:
             part = self._train_part
             of_train = self._run(part, name, stage, forward_size)
-            found = dev.part_measures(of_train, self.data, part, spec)
+            found = dev.means(dev.part_values(of_train, self.data, part, spec))
             measures |= {f"train/{measure}": value for measure, value in found.items()}
         if ranks.rank() == 0 and spec.score_queries is not None:
             self._keep(step, run, self._sample)
         return measures
+
+    def keep_values(self, step: int) -> None:
+        """Keep the measures of each dev query: the weights of this evaluation are those that the stage ends with."""
+        if ranks.rank() == 0:
+            evaluations.write_values(self.checkpoint_folder, step, self.values)
 
     def keep_first_scores(self, step: int, name: str, stage: StageSpec, forward_size: int) -> None:
         """Before the first step of all: the scores of the sample, if the recipe asks for any."""

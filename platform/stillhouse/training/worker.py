@@ -101,23 +101,29 @@ def _worker(config: dict[str, Any]) -> None:
         write_json(folder / RESULT, result)
 
 
-def in_trial(job: TrainingJob, checkpoint_folder: Path, report: Callable[[dict[str, float], int], None]) -> None:
+def in_trial(
+    job: TrainingJob,
+    checkpoint_folder: Path,
+    report: Callable[[dict[str, float], int], None],
+    output: Path | None = None,
+) -> None:
     """Train inside a Tune trial: directly in the trial's process, or nested on several workers.
 
+    With `output` the ranker is saved there when the training has come to its end.
     A nested run forwards its (already reduced) metrics to Tune by Ray's own callback, so `report` is not used then.
     """
     from stillhouse.training.run import run_job
 
     workers = job.scale_spec.num_workers
     if workers == 1:
-        run_job(job, checkpoint_folder, report)
+        run_job(job, checkpoint_folder, report, output)
         return
     from ray.tune.integration.ray_train import TuneReportCallback
 
     train_distributed(
         job,
         checkpoint_folder=checkpoint_folder,
-        output=None,
+        output=output,
         num_workers=workers,
         cpus_per_worker=worker_cpus(job.scale_spec, WAITING_CPUS),
         gpus_per_worker=job.scale_spec.gpus_per_worker,
