@@ -10,9 +10,11 @@ from typing import Any
 from stillhouse.errors import SearchError
 from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.front import front_picture, short
 from stillhouse.pipeline.models import TeacherFile, make_job, triples_of
 from stillhouse.pipeline.teachers import taught_stages
 from stillhouse.recipe import Recipe, override
+from stillhouse.search.space import COSTS
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
 
@@ -26,6 +28,8 @@ class StudentObjective:
     """Trains the student of one trial's recipe; picklable, so that Tune can send it to its actors."""
 
     template: TrainingJob
+    costs: bool = False
+    """Measure what the student costs when its training ends: some objective asks for it."""
 
     def __call__(
         self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: Callable[[dict[str, float], int], None]
@@ -37,7 +41,7 @@ class StudentObjective:
             seed=recipe.seed,
             scale=recipe.scale.model_dump(mode="json"),
         )
-        in_trial(job, checkpoint_dir, report)
+        in_trial(job, checkpoint_dir, report, self.costs)
 
 
 def search_student(
@@ -51,6 +55,7 @@ def search_student(
     # Every file that a trial may name: trials run elsewhere, and find its rows in the workspace.
     triples = {path: found.digest for path, found in triples_of(context, taught_stages(recipe)).items()}
     template = replace(make_job(context, recipe.student, recipe.stages, teacher), triples=triples)
+    costs = any(metric in COSTS for metric in space.metrics)
     rungs = sum(stage.evaluations for stage in trial_recipe.stages.values())
     with context.step(f"search {space.trials} trials") as advance:
         finished = 0
@@ -60,13 +65,14 @@ def search_student(
             finished += 1
             advance(finished, space.trials, "")
             values = ", ".join(f"{key.rsplit('.', 1)[-1]} {short(value)}" for key, value in trial.values.items())
-            metric = "no value" if trial.metric is None else f"dev {space.metric} {trial.metric:.4f}"
+            found = zip(space.metrics, trial.metrics or (), strict=False)
+            metric = "dev " + ", ".join(f"{name} {value:.4g}" for name, value in found) if trial.metrics else "no value"
             context.note(f"trial {finished}: {values}: {metric} {trial.state.lower()} {trial.seconds:.0f} s")
 
         study = run_study(
             trial_recipe,
             space,
-            StudentObjective(template),
+            StudentObjective(template, costs),
             root=context.root,
             tracker=tracker,
             parent_run=parent,
@@ -74,9 +80,20 @@ def search_student(
             placement=lambda: placement(trial_recipe, context.ray(), mixed=WORKERS in space.space),
             metric_budget=rungs,
             progress=progress,
-            context={"training": template.key},
+            # A trial that was trained without them has no costs to give.
+            context={"training": template.key} | ({"measured": "costs"} if costs else {}),
         )
+    _draw_front(context, tracker, parent, study)
     return override(recipe, study.best.values), study
+
+
+def _draw_front(context: Context, tracker: Any, parent: str | None, study: Any) -> None:
+    """Of two objectives: a picture in the output folder and in the record."""
+    picture = front_picture(study, context.output / "pareto_front.png")
+    if picture is not None:
+        context.note(f"the Pareto front of {len(study.front)} trials is drawn in {picture}")
+        if parent is not None:
+            tracker.artifact(parent, picture, "search")
 
 
 def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) -> tuple[dict[str, float], int]:
@@ -104,8 +121,3 @@ def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) ->
             f"has {cpus:g} CPU and {gpus:g} GPU; lower scale.num_workers or scale.gpus_per_worker"
         )
     return resources, fits
-
-
-def short(value: object) -> str:
-    """A drawn value in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
