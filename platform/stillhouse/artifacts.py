@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def built_once(path: Path, build: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:
+    """`cached_folder` where processes of one node may ask at the same time: one builds, the others wait for it."""
+    if not (path / DONE).exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}.lock").open("w") as lock:
+            # Given back by the system when a process dies. A file system without locks builds twice, to the same end.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            return cached_folder(path, build)
+    return cached_folder(path, build)
 
 
 def cached_folder(path: Path, build: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any]:

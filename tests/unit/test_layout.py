@@ -60,6 +60,7 @@ FLOORS = {
     "progress": 0,
     "spread": 0,
     "recipe": 1,
+    "mapped": 1,
     "tracking": 2,
     "collection": 2,
     "rankers": 3,

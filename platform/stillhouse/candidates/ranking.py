@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillhouse.collection.texts import Collection
+from stillhouse.mapped import mapped_arrays
 from stillhouse.records import CANDIDATE_SCHEMA, Run
 
 
@@ -70,12 +71,16 @@ class Candidates:
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
-        table = pq.read_table(self.path, schema=CANDIDATE_SCHEMA)
-        return {name: table[name].to_numpy() for name in table.column_names}
+        return mapped_arrays(self.path, self._read)
 
-    @cached_property
+    def _read(self) -> dict[str, np.ndarray]:
+        table = pq.read_table(self.path, schema=CANDIDATE_SCHEMA)
+        offsets = np.searchsorted(table["query_row"].to_numpy(), np.arange(len(self) + 1))
+        return {"doc_row": table["doc_row"].to_numpy(), "score": table["score"].to_numpy(), "offsets": offsets}
+
+    @property
     def _offsets(self) -> np.ndarray:
-        return np.searchsorted(self._columns["query_row"], np.arange(len(self) + 1))
+        return self._columns["offsets"]
 
 
 def id_ranks(doc_ids: list[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from stillhouse.artifacts import cached_folder, stable_hash
+from stillhouse.artifacts import built_once, stable_hash
 from stillhouse.collection.texts import Texts
 
 _BATCH = 1024
@@ -79,7 +79,7 @@ def token_ids(texts: Texts, ranker: Tokeniser, root: Path) -> TokenIds:
         raw.unlink()
         return {"texts": texts.digest, "tokenizer": ranker.tokenizer_digest, "tokens": int(offsets[-1])}
 
-    cached_folder(path, build)
+    built_once(path, build)
     return TokenIds(path)
 
 

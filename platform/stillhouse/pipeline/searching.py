@@ -11,12 +11,14 @@ from typing import Any
 from stillhouse.errors import SearchError
 from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
+from stillhouse.pipeline.front import front_picture, short
 from stillhouse.pipeline.keeping import keep_best
 from stillhouse.pipeline.models import TeacherFile, make_job, triples_of
 from stillhouse.pipeline.provenance import about
 from stillhouse.pipeline.teachers import taught_stages
 from stillhouse.recipe import Recipe, override
 from stillhouse.search.keeping import RANKER
+from stillhouse.search.space import COSTS
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
 
@@ -32,6 +34,8 @@ class StudentObjective:
     template: TrainingJob
     keep_ranker: bool = False
     """Save the ranker that a trial ends with beside its checkpoints."""
+    costs: bool = False
+    """Measure what the student costs when its training ends: some objective asks for it."""
 
     def __call__(
         self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: Callable[[dict[str, float], int], None]
@@ -44,10 +48,10 @@ class StudentObjective:
             scale=recipe.scale.model_dump(mode="json"),
         )
         if not self.keep_ranker:
-            in_trial(job, checkpoint_dir, report)
+            in_trial(job, checkpoint_dir, report, costs=self.costs)
             return
         aside, kept = checkpoint_dir / f".{RANKER}.tmp", checkpoint_dir / RANKER
-        in_trial(job, checkpoint_dir, report, aside)
+        in_trial(job, checkpoint_dir, report, aside, costs=self.costs)
         # A trial that a kill made start again has one already.
         shutil.rmtree(kept, ignore_errors=True)
         aside.rename(kept)
@@ -65,6 +69,7 @@ def search_student(
     triples = {path: found.digest for path, found in triples_of(context, taught_stages(recipe)).items()}
     template = replace(make_job(context, recipe.student, recipe.stages, teacher), triples=triples)
     keep_models = 0 if recipe.search is None else recipe.search.keep_models
+    costs = any(metric in COSTS for metric in space.metrics)
     rungs = sum(stage.evaluations for stage in trial_recipe.stages.values())
     with context.step(f"search {space.trials} trials") as advance:
         finished = 0
@@ -74,13 +79,14 @@ def search_student(
             finished += 1
             advance(finished, space.trials, "")
             values = ", ".join(f"{key.rsplit('.', 1)[-1]} {short(value)}" for key, value in trial.values.items())
-            metric = "no value" if trial.metric is None else f"dev {space.metric} {trial.metric:.4f}"
+            found = zip(space.metrics, trial.metrics or (), strict=False)
+            metric = "dev " + ", ".join(f"{name} {value:.4g}" for name, value in found) if trial.metrics else "no value"
             context.note(f"trial {finished}: {values}: {metric} {trial.state.lower()} {trial.seconds:.0f} s")
 
         study = run_study(
             trial_recipe,
             space,
-            StudentObjective(template, keep_ranker=keep_models > 0),
+            StudentObjective(template, keep_ranker=keep_models > 0, costs=costs),
             root=context.root,
             tracker=tracker,
             parent_run=parent,
@@ -88,12 +94,23 @@ def search_student(
             placement=lambda: placement(trial_recipe, context.ray(), mixed=WORKERS in space.space),
             metric_budget=rungs,
             progress=progress,
-            context={"training": template.key},
+            # A trial that was trained without them has no costs to give.
+            context={"training": template.key} | ({"measured": "costs"} if costs else {}),
             keep_models=keep_models,
             about=about(context, teacher),
         )
     keep_best(context, study, space, tracker)
+    _draw_front(context, tracker, parent, study)
     return override(recipe, study.best.values), study
+
+
+def _draw_front(context: Context, tracker: Any, parent: str | None, study: Any) -> None:
+    """Of two objectives: a picture in the output folder and in the record."""
+    picture = front_picture(study, context.output / "pareto_front.png")
+    if picture is not None:
+        context.note(f"the Pareto front of {len(study.front)} trials is drawn in {picture}")
+        if parent is not None:
+            tracker.artifact(parent, picture, "search")
 
 
 def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) -> tuple[dict[str, float], int]:
@@ -121,8 +138,3 @@ def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) ->
             f"has {cpus:g} CPU and {gpus:g} GPU; lower scale.num_workers or scale.gpus_per_worker"
         )
     return resources, fits
-
-
-def short(value: object) -> str:
-    """A drawn value in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import RecipeError, StillhouseError
@@ -14,11 +13,12 @@ from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.check import check
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.final import System, card_text, compare_systems, first_stage, save_models, taught_by
+from stillhouse.pipeline.front import trial_table
 from stillhouse.pipeline.models import Model, make_job, train_model
 from stillhouse.pipeline.recording import recording
 from stillhouse.pipeline.registering import register_best_trial
 from stillhouse.pipeline.run import DISTILLED, prepare, show
-from stillhouse.pipeline.searching import search_student, short
+from stillhouse.pipeline.searching import search_student
 from stillhouse.pipeline.teachers import choose_teacher, dtype_name, score_training_pairs
 from stillhouse.recipe import Recipe, override
 from stillhouse.scores.identity import identity_of
@@ -81,7 +81,7 @@ def tune(
         recorder.teacher(scores)
         _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
         register_best_trial(context, study)
-        console.print(_trial_table(study))
+        console.print(trial_table(study))
         return study
 
 
@@ -101,15 +101,3 @@ def evaluate(recipe: Recipe, *, console: Console, verbose: bool = False) -> Repo
             report = compare_systems(context, systems, [(DISTILLED, stage.name)], None, context.output / "evaluation")
         show(context, report)
         return report
-
-
-def _trial_table(study: Any) -> Table:
-    keys = list(dict.fromkeys(key for trial in study.trials for key in trial.values))
-    table = Table(title=f"{len(study.trials)} trials")
-    for name in (*keys, "metric", "state", "seconds"):
-        table.add_column(name, overflow="fold")
-    for trial in sorted(study.trials, key=lambda trial: trial is not study.best):
-        values = [short(trial.values[key]) if key in trial.values else "-" for key in keys]
-        metric = "-" if trial.metric is None else f"{trial.metric:.4f}"
-        table.add_row(*values, metric, trial.state, f"{trial.seconds:.0f}")
-    return table

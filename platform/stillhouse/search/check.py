@@ -11,12 +11,12 @@ from typing import Any
 
 from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, get_key, override
-from stillhouse.search.space import Dimension, Point, SearchSpace, decides, draw
+from stillhouse.search.space import COSTS, Dimension, Point, SearchSpace, decides, draw
 
 MAX_COMBINATIONS = 1000
 
-LATENCY = "latency_ms"
-"""Objective besides the recipe's measures: median time of one query with its candidates, milliseconds."""
+REPS_OF = ("dual_encoder", "colbert", "prettr", "tk")
+"""Architectures whose documents have a representation of their own, with `bytes_per_doc`."""
 
 
 def check_space(space: SearchSpace, recipe: Recipe, place: str = "search space") -> None:
@@ -24,16 +24,41 @@ def check_space(space: SearchSpace, recipe: Recipe, place: str = "search space")
 
     Every key must exist where it is drawn, and every end of every range and every choice must give a valid recipe.
     """
-    for metric in space.metrics:
-        if metric not in (*recipe.evaluation.measures, LATENCY):
-            measures = ", ".join((*recipe.evaluation.measures, LATENCY))
-            raise RecipeError(f"{place}: metric {metric} is not measured by recipe {recipe.name}; it gives {measures}")
-    if space.seeds > 1 and (recipe.scale.num_workers > 1 or "scale.num_workers" in space.space):
+    _check_metrics(space, recipe, place)
+    if space.seeds > 1 and _many_workers(space, recipe):
         raise RecipeError(f"{place}: seeds need trials of one worker; set scale.num_workers to 1")
     for key, dimension in space.space.items():
         _check_key(space, key, dimension, recipe, place)
     for number, point in enumerate(space.start, start=1):
         _valid(recipe, point, f"{place}: start point {number}")
+
+
+def _check_metrics(space: SearchSpace, recipe: Recipe, place: str) -> None:
+    for metric in space.metrics:
+        if metric not in (*recipe.evaluation.measures, *COSTS):
+            measures = ", ".join((*recipe.evaluation.measures, *COSTS))
+            raise RecipeError(f"{place}: metric {metric} is not measured by recipe {recipe.name}; it gives {measures}")
+        if metric in COSTS and _many_workers(space, recipe):
+            raise RecipeError(f"{place}: {metric} is measured in trials of one worker; set scale.num_workers to 1")
+    if "bytes_per_doc" in space.metrics:
+        for ranker in _rankers(space, recipe):
+            if ranker not in REPS_OF:
+                raise RecipeError(
+                    f"{place}: bytes_per_doc: documents have no representation under {ranker}; use latency_ms"
+                )
+
+
+def _many_workers(space: SearchSpace, recipe: Recipe) -> bool:
+    return recipe.scale.num_workers > 1 or any(decides(key, "scale.num_workers") for key in space.space)
+
+
+def _rankers(space: SearchSpace, recipe: Recipe) -> set[str]:
+    """Architectures that the space may draw, or the recipe's."""
+    if "student.ranker" in space.space:
+        return set(space.space["student.ranker"].ends())
+    if "student" in space.space:
+        return {student["ranker"] for student in space.space["student"].ends()}
+    return {recipe.student.ranker}
 
 
 def _check_key(space: SearchSpace, key: str, dimension: Dimension, recipe: Recipe, place: str) -> None:

@@ -15,7 +15,7 @@ from stillhouse.artifacts import atomic_file, stable_hash, write_json
 from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
 from stillhouse.recipe.identity import settled
-from stillhouse.search.space import Point, SearchSpace
+from stillhouse.search.space import COSTS, Point, SearchSpace
 
 NO_PART_OF_A_TRIAL = ("name", "output", "store", "search", "retrain", "baselines", "tracking")
 """Keys of a recipe that change nothing in what a trial measures."""
@@ -60,9 +60,15 @@ class Trial:
         return self.metrics[0] if self.metrics else None
 
     def best_report(self, space: SearchSpace) -> Report | None:
-        """The report with the best first measure; the earliest of equals."""
-        metric, mode = space.metrics[0], space.modes[0]
-        judged = [report for report in self.reports if all(name in report.metrics for name in space.metrics)]
+        """The report with the best first measure of those that evaluations have; the earliest of equals.
+
+        Costs, which are measured once, count for every report.
+        """
+        costs = {name: value for report in self.reports for name, value in report.metrics.items() if name in COSTS}
+        whole = [Report(report.step, report.time, costs | report.metrics) for report in self.reports]
+        judged = [report for report in whole if all(name in report.metrics for name in space.metrics)]
+        measured = [pair for pair in zip(space.metrics, space.modes, strict=True) if pair[0] not in COSTS]
+        metric, mode = [*measured, (space.metrics[0], space.modes[0])][0]
         sign = 1 if mode == "max" else -1
         return max(judged, key=lambda report: sign * report.metrics[metric], default=None)
 
@@ -80,6 +86,8 @@ class StudyResult:
     """Trials that no other beats in every measure; just the best for one objective."""
     name: str = ""
     """Its folder under `<root>/studies/`."""
+    measures: tuple[str, ...] = ()
+    """What a trial's `metrics` are, in order."""
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:

@@ -114,8 +114,17 @@ Dimension = Annotated[
 ]
 
 
+COSTS = ("latency_ms", "parameters", "bytes_per_doc")
+"""Objectives besides the recipe's measures, measured once, at the end of a trial (`training.costs`): milliseconds of
+one query with 1,000 documents, parameters, bytes of a document's representation."""
+
 SamplerName = Literal["tpe", "random", "grid", "gp", "cmaes", "nsgaii"]
 SchedulerName = Literal["asha", "median", "hyperband", "none"]
+NO_SCHEDULERS = {
+    "pbt": "changes values in mid-training, so its winner is a history of values that no recipe can train again; "
+    "use asha",
+}
+"""Names that a user may try -> why there is none."""
 
 
 class SamplerSpec(Spec):
@@ -136,6 +145,9 @@ class SchedulerSpec(Spec):
 
 
 def _name_alone(value: Any) -> Any:
+    name = value.get("name") if isinstance(value, dict) else value
+    if isinstance(name, str) and name in NO_SCHEDULERS:
+        raise ValueError(f"scheduler {name} {NO_SCHEDULERS[name]}")
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -208,6 +220,11 @@ def _problems(space: SearchSpace) -> list[str]:
         found.append(f"metric names {len(space.metrics)} measures, mode gives {len(space.modes)}; give one for each")
     if len(set(space.metrics)) != len(space.metrics):
         found.append(f"metric: {space.metrics[0]} stands twice")
+    if len(space.metrics) == 1 and space.metrics[0] in COSTS and space.scheduler.name != "none":
+        found.append(
+            f"{space.metrics[0]} is measured once, at the end: {space.scheduler.name} has nothing to judge; "
+            "write `scheduler: none`"
+        )
     if len(space.metrics) > 1 and space.scheduler.name != "none":
         found.append(f"two objectives cannot be stopped early by {space.scheduler.name}; write `scheduler: none`")
     if len(space.metrics) > 1 and name == "cmaes":

@@ -70,7 +70,8 @@ def run_study(
         recorder.finish()
         trials = folder.trials()
         seconds = folder.facts()["seconds"]
-        return StudyResult(best_of(trials, space), trials, seconds, front_of(trials, space), folder.name)
+        best, front = best_of(trials, space), front_of(trials, space)
+        return StudyResult(best, trials, seconds, front, name=folder.name, measures=space.metrics)
 
 
 def is_finished(space: SearchSpace, facts: Mapping[str, Any], num_ended: int) -> bool:

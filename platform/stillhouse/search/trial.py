@@ -16,6 +16,7 @@ from stillhouse.artifacts import write_json
 from stillhouse.errors import SearchError, TrainingError
 from stillhouse.recipe import Recipe, override
 from stillhouse.search.record import Report
+from stillhouse.search.space import COSTS
 from stillhouse.search.spool import OUTCOME, REPORTS, append_report, read_reports, trial_folder, write_reports
 
 ReportCall = Callable[[dict[str, float], int], None]
@@ -77,7 +78,7 @@ def _mean(reports: Sequence[Report], metrics: Sequence[str]) -> Report:
     """The mean of one evaluation over seeds; `spread/<measure>` is the standard deviation of a sample."""
     shared = [name for name in reports[0].metrics if all(name in report.metrics for report in reports)]
     values = {name: [report.metrics[name] for report in reports] for name in shared}
-    spread = {f"spread/{name}": stdev(values[name]) for name in metrics}
+    spread = {f"spread/{name}": stdev(values[name]) for name in metrics if name in values}
     return Report(reports[0].step, reports[-1].time, {name: fmean(values[name]) for name in shared} | spread)
 
 
@@ -99,7 +100,10 @@ class Reports:
         self.last_step = -1
 
     def add(self, metrics: dict[str, float], step: int) -> None:
-        """Spool and send one report; those without all measures of the space wait for the next that has them."""
+        """Spool and send one report; those without the measures of the space wait for the next that has them.
+
+        Costs come with the last report only; nothing waits for them.
+        """
         if step <= self.last_step:
             raise SearchError(f"report at step {step} after step {self.last_step}: steps must grow over all stages")
         for name in self.metrics:
@@ -124,6 +128,8 @@ class Reports:
     def _send(self, report: Report) -> None:
         self.last_step = report.step
         self.waiting.append(report)
-        if all(name in report.metrics for name in self.metrics):
+        needed = [name for name in self.metrics if name not in COSTS]
+        if all(name in report.metrics for name in needed):
             reports, self.waiting = [one._asdict() for one in self.waiting], []
-            self.send({name: report.metrics[name] for name in self.metrics} | {"reports": reports})
+            sent = {name: report.metrics[name] for name in self.metrics if name in report.metrics}
+            self.send(sent | {"reports": reports})

@@ -76,7 +76,7 @@ def search(
             tune.with_resources(trainable, tune.PlacementGroupFactory([dict(resources)])),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=make_scheduler(space, metric_budget),
+                scheduler=make_scheduler(space, metric_budget, folder.trials()),
                 num_samples=-1,
                 max_concurrent_trials=max_concurrent,
                 time_budget_s=time_left,

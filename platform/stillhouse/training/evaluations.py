@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,6 +33,19 @@ def write_values(folder: Path, step: int, values: PerQuery) -> None:
 def append_metrics(folder: Path, step: int, metrics: Mapping[str, float]) -> None:
     """One line: dev measures by their names; those of train queries and the diagnostics as `train/<name>`."""
     append_point(folder, {"step": step, "time": time.time(), **metrics}, EVALUATIONS)
+
+
+def read_metrics(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """The steps and metrics of the evaluations so far; a last line that a kill tore is left out."""
+    path = folder / EVALUATIONS
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            point: dict[str, float] = json.loads(line)
+        except ValueError:
+            return
+        step = int(point.pop("step"))
+        point.pop("time")
+        yield step, point
 
 
 def write_scores(folder: Path, step: int, run: Run, query_ids: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from stillhouse.records import Group
 from stillhouse.training import checkpoints, diagnostics, evaluations, memory, ranks, sharding
 from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
+from stillhouse.training.costs import measure_costs
 from stillhouse.training.curve import append_point, trim_curve
 from stillhouse.training.groups import epoch_order, keyed_generator, rows_with_prefix
 from stillhouse.training.in_batch import InBatchStep
@@ -54,6 +55,8 @@ class Trainer:
     dtype: torch.dtype
     checkpoint_folder: Path
     report: Report
+    costs: bool = False
+    """Measure time and size with the last evaluation of all; on one rank only."""
     progress: Progress = field(default_factory=Progress)
     rows: list[int] = field(default_factory=list)
     """The train queries of the stage at hand."""
@@ -96,7 +99,7 @@ class Trainer:
             self.progress.step += 1
             self.progress.total_step += 1
             if self.progress.step in stops:
-                best = self._evaluate(name, stage, best, interval, optimizer)
+                best = self._evaluate(name, stage, best, interval, optimizer, self.progress.step == total)
                 interval = Interval()
         if stage.restore_best and best:
             checkpoints.restore_weights(self.ranker, best)
@@ -278,7 +281,13 @@ class Trainer:
             )
 
     def _evaluate(
-        self, name: str, stage: StageSpec, best: Weights, interval: Interval, optimizer: torch.optim.Optimizer
+        self,
+        name: str,
+        stage: StageSpec,
+        best: Weights,
+        interval: Interval,
+        optimizer: torch.optim.Optimizer,
+        is_last: bool,
     ) -> Weights:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
@@ -301,6 +310,9 @@ class Trainer:
         metrics["train/evaluation_seconds"] = time.perf_counter() - started
         # Figures on CPU depend on it.
         metrics["system/threads"] = float(torch.get_num_threads())
+        if self.costs and (is_last or self.progress.stopped) and name == list(self.job.stages)[-1]:
+            with self._autocast():
+                metrics |= measure_costs(self.ranker, self.data)
         if ranks.rank() == 0:
             evaluations.append_metrics(self.checkpoint_folder, self.progress.total_step, metrics)
         checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)

@@ -38,11 +38,13 @@ def run_job(
     report: Report,
     output: Path | None = None,
     device: torch.device | None = None,
+    costs: bool = False,
 ) -> dict[str, Any]:
     """Train all stages, from the newest complete checkpoint in `checkpoint_folder` if there is one.
 
     Every rank calls it. With `output`, rank 0 saves the ranker there. `device` None: the GPU,
-    if there is one. Returns the best dev value and the steps.
+    if there is one. `costs`: the last report has what `costs.measure_costs` gives; one rank only.
+    Returns the best dev value and the steps.
     """
     if ranks.rank() == 0:
         checkpoint_folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def run_job(
         mlm_head.attach(ranker, job.seed)
     module = sharding.shard(ranker, job.scale_spec.sharding, device, dtype)
     data = load_data(job, ranker)
-    trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report)
+    trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report, costs)
     metrics: dict[str, float] = {}
     for index, (name, stage) in enumerate(job.stage_specs.items()):
         if _stage_is_behind(trainer, index):

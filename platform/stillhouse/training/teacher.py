@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillhouse.artifacts import atomic_file
+from stillhouse.mapped import mapped_arrays
 
 TEACHER_SCHEMA = pa.schema([("query_row", pa.int32()), ("doc_row", pa.int32()), ("score", pa.float32())])
 
@@ -33,8 +34,17 @@ class TeacherScores:
 
     @classmethod
     def read(cls, path: Path) -> TeacherScores:
-        table = pq.read_table(path, schema=TEACHER_SCHEMA)
-        return cls(*(table[name].to_numpy() for name in TEACHER_SCHEMA.names))
+        """The scores of a file, in memory that the processes of a node share."""
+
+        def make() -> dict[str, np.ndarray]:
+            table = pq.read_table(path, schema=TEACHER_SCHEMA)
+            scores = cls(*(table[name].to_numpy() for name in TEACHER_SCHEMA.names))
+            return {"keys": scores._keys, "scores": scores._scores}
+
+        arrays = mapped_arrays(path, make)
+        found = cls.__new__(cls)
+        found._keys, found._scores = arrays["keys"], arrays["scores"]
+        return found
 
 
 def write_teacher_scores(path: Path, rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:

@@ -106,17 +106,21 @@ def in_trial(
     checkpoint_folder: Path,
     report: Callable[[dict[str, float], int], None],
     output: Path | None = None,
+    *,
+    costs: bool = False,
 ) -> None:
     """Train inside a Tune trial: directly in the trial's process, or nested on several workers.
 
     With `output` the ranker is saved there when the training has come to its end.
     A nested run forwards its (already reduced) metrics to Tune by Ray's own callback, so `report` is not used then.
+    `costs` are measured in trials of one worker only, which `search.check_space` sees to.
     """
     from stillhouse.training.run import run_job
 
     workers = job.scale_spec.num_workers
     if workers == 1:
-        run_job(job, checkpoint_folder, report, output)
+        _say_again(checkpoint_folder, report)
+        run_job(job, checkpoint_folder, report, output, costs=costs)
         return
     from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -130,6 +134,17 @@ def in_trial(
         name=f"trial-{checkpoint_folder.name}",
         callbacks=[TuneReportCallback()],
     )
+
+
+def _say_again(folder: Path, report: Callable[[dict[str, float], int], None]) -> None:
+    """Report the evaluations up to the newest checkpoint: a kill may have come between the two."""
+    from stillhouse.training import checkpoints
+    from stillhouse.training.evaluations import read_metrics
+
+    found = checkpoints.newest(folder)
+    for step, metrics in read_metrics(folder) if found else ():
+        if found and step <= found[1].total_step:
+            report(metrics, step)
 
 
 def worker_cpus(scale: ScaleSpec, reserve: float = 0.0) -> float:

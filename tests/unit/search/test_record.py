@@ -63,15 +63,25 @@ def test_front_is_what_no_other_beats_in_both() -> None:
 
 
 def test_metrics_are_those_of_the_best_report() -> None:
+    pair = TWO.model_copy(update={"metric": ("nDCG@10", "RR@10"), "mode": ("max", "max")})
     reports = [
-        Report(1, 0.0, {"nDCG@10": 0.3, "latency_ms": 3.0}),
-        Report(2, 0.0, {"nDCG@10": 0.5, "latency_ms": 4.0}),
-        Report(3, 0.0, {"nDCG@10": 0.4, "latency_ms": 1.0}),
+        Report(1, 0.0, {"nDCG@10": 0.3, "RR@10": 0.9}),
+        Report(2, 0.0, {"nDCG@10": 0.5, "RR@10": 0.4}),
+        Report(3, 0.0, {"nDCG@10": 0.5, "RR@10": 0.8}),
         Report(4, 0.0, {"nDCG@10": 0.9}),
     ]
     one = Trial(0, "key", {}, reports=reports)
-    assert one.best_report(TWO) == reports[1]
+    assert one.best_report(pair) == reports[1]
     assert one.best_report(SPACE) == reports[3]
+
+
+def test_costs_are_measured_once_and_count_for_the_best_report() -> None:
+    reports = [Report(1, 0.0, {"nDCG@10": 0.5}), Report(2, 0.0, {"nDCG@10": 0.4, "latency_ms": 3.0})]
+    one = Trial(0, "key", {}, reports=reports)
+    assert one.best_report(TWO) == Report(1, 0.0, {"nDCG@10": 0.5, "latency_ms": 3.0})
+    fastest = TWO.model_copy(update={"metric": ("latency_ms", "nDCG@10"), "mode": ("min", "max")})
+    assert one.best_report(fastest) == Report(1, 0.0, {"nDCG@10": 0.5, "latency_ms": 3.0})
+    assert Trial(0, "key", {}, reports=reports[:1]).best_report(TWO) is None
 
 
 def test_folder_gives_back_what_it_was_given(tmp_path: Path) -> None:

@@ -52,7 +52,13 @@ IMPOSSIBLE = {
     "twin choice": (dimension(NEGATIVES, choice=[1, 3, 1]), "the choice 1 stands twice"),
     "no trials": (space(trials=0), "trials: input should be greater than or equal to 1"),
     "unknown sampler": (space(sampler="pso"), "sampler.name: input should be 'tpe'"),
-    "pbt": (space(scheduler="pbt"), "scheduler.name: input should be 'asha'"),
+    "unknown scheduler": (space(scheduler="bohb"), "scheduler.name: input should be 'asha'"),
+    "pbt": (space(scheduler="pbt"), "scheduler: scheduler pbt changes values in mid-training"),
+    "pbt of a grid": (space(scheduler={"name": "pbt"}, sampler="grid"), "no recipe can train again; use asha"),
+    "costs stopped early": (
+        space(metric="latency_ms", mode="min"),
+        "latency_ms is measured once, at the end: asha has nothing to judge; write `scheduler: none`",
+    ),
     "two objectives stopped": (
         space(metric=["nDCG@10", "latency_ms"], mode=["max", "min"]),
         "two objectives cannot be stopped early by asha; write `scheduler: none`",
@@ -102,6 +108,24 @@ UNFIT = {
     "unfit choice": (dimension("stages.distill.loss.name", choice=["kl", "no"]), "'no' is not possible"),
     "beyond the candidates": (dimension("stages.distill.groups.depth", int=[10, 60]), "candidates.depth gives only 30"),
     "not measured": (space(metric="nDCG@20"), "metric nDCG@20 is not measured by recipe toy"),
+    "costs of many workers": (
+        space(
+            metric="parameters",
+            mode="min",
+            scheduler="none",
+            space={TEMPERATURE: {"float": [1, 2]}, "scale.num_workers": {"choice": [1, 2]}},
+        ),
+        "parameters is measured in trials of one worker",
+    ),
+    "storage of nothing": (
+        space(
+            metric="bytes_per_doc",
+            mode="min",
+            scheduler="none",
+            space={"student": {"choice": [{"ranker": "cross_encoder", "backbone": "none"}]}},
+        ),
+        "bytes_per_doc: documents have no representation under cross_encoder",
+    ),
     "lost with a choice": (
         space(space={LOSS: {"choice": [{"name": "kl"}, {"name": "listnet"}]}, TEMPERATURE: {"float": [1, 2]}}),
         f'{TEMPERATURE}: no such key in recipe toy with {{"{LOSS}": {{"name": "listnet"}}}}',
