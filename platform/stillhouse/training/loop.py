@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stillhouse.errors import TrainingError
 from stillhouse.rankers import mlm_head
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import StageSpec
@@ -90,7 +89,7 @@ class Trainer:
         total = min(stage.epochs * steps_per_epoch, stage.max_steps or 10**12)
         stops = {math.ceil(total * (i + 1) / stage.evaluations) for i in range(stage.evaluations)}
         interval = Interval()
-        self.measurer.keep_first_scores(self.progress.total_step, name, stage, self._size(stage))
+        self.measurer.keep_first_scores(self.progress.total_step, name, stage, memory.size_of(self.progress, stage))
         while self.progress.step < total and not self.progress.stopped:
             step = self.progress.step
             groups = self._groups(stage, step, steps_per_epoch)
@@ -151,7 +150,7 @@ class Trainer:
             return
         rows = self.data.train_query_ids, self.data.doc_ids
         while (passes := self._attempt(name, stage, groups, rows, key)) is None:
-            self._halve(name, stage)
+            memory.halve(self.progress, name, stage)
         sharding.average_gradients(self.module)
         norm = clip_gradients(self.ranker, stage.optimizer, f"stage {name}, step {self.progress.total_step + 1}")
         optimizer.step()
@@ -205,7 +204,7 @@ class Trainer:
             if wide is not None:
                 wide.finish()
         if guard.failed and (self.sharded or (wide is not None and ranks.world_size() > 1)):
-            memory.start_again(self.checkpoint_folder, name, stage, self._size(stage))
+            memory.start_again(self.checkpoint_folder, name, stage, memory.size_of(self.progress, stage))
         if ranks.on_any(guard.failed):
             self.ranker.zero_grad(set_to_none=True)
             return None
@@ -240,45 +239,21 @@ class Trainer:
         return inputs
 
     def _choose_size(self, index: int, name: str, stage: StageSpec, optimizer: torch.optim.Optimizer) -> None:
-        """Set the size of micro-batches: the checkpoint's, the recipe's, or the largest that the longest texts fit."""
-        if self.progress.queries_per_forward is not None:
-            return
-        wanted = stage.queries_per_forward
-        limit = memory.read_limit(self.checkpoint_folder, name)
-        size = memory.largest_try(stage) if wanted == "auto" else wanted
-        size = size if limit is None else min(size, limit)
-        self.progress.queries_per_forward = size
-        if wanted != "auto" or limit is not None:
+        """Set the size of micro-batches, where no checkpoint has it."""
+        if self.progress.queries_per_forward is not None or not memory.first_size(
+            self.progress, self.checkpoint_folder, name, stage
+        ):
             return
         rows = memory.longest_rows(self.ranker, self.data.train_query_ids, self.data.doc_ids)
-        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        groups = memory.longest_groups(stage, self.progress.queries_per_forward or 1, self.data.collection)
         # The optimiser's two averages come with its first step; their room is not the micro-batches'.
-        kept = [] if optimizer.state else [torch.empty_like(one) for one in trained for _ in range(2)]
-        collection = self.data.collection
-        groups = memory.longest_groups(stage, size, len(collection.splits["train"].queries), len(collection.docs))
+        kept = memory.room_for_averages(optimizer)
         while self._attempt(name, stage, groups, rows, (index, -1)) is None:
-            self._halve(name, stage)
+            memory.halve(self.progress, name, stage)
         del kept
         self.ranker.zero_grad(set_to_none=True)
         if ranks.rank() == 0:
             logger.info("stage %s: queries_per_forward %d fits", name, self.progress.queries_per_forward)
-
-    def _size(self, stage: StageSpec) -> int:
-        """Queries that a forward really holds: no more than a rank's share of a step."""
-        return min(self.progress.queries_per_forward or 1, -(-stage.queries_per_step // ranks.world_size()))
-
-    def _halve(self, name: str, stage: StageSpec) -> None:
-        """Take half the queries in a forward; one is the least."""
-        memory.release()
-        size = self._size(stage)
-        if size == 1:
-            raise TrainingError(memory.too_small(name, stage))
-        self.progress.queries_per_forward = size // 2
-        if ranks.rank() == 0:
-            step = self.progress.total_step + 1
-            logger.warning(
-                "stage %s, step %d: out of memory: queries_per_forward %d -> %d", name, step, size, size // 2
-            )
 
     def _evaluate(
         self,
@@ -292,7 +267,7 @@ class Trainer:
         """Dev measures, the best weights so far, a checkpoint, a report."""
         started = time.perf_counter()
         interval.check(name)
-        measures = self.measurer.measure(self.progress.total_step, name, stage, self._size(stage))
+        measures = self.measurer.measure(self.progress.total_step, name, stage, memory.size_of(self.progress, stage))
         value = measures[self.job.evaluation["select_by"]]
         is_best = self.progress.record(value, stage)
         if is_best:

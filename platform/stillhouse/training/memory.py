@@ -13,12 +13,14 @@ import numpy as np
 import torch
 
 from stillhouse.artifacts import write_json
+from stillhouse.collection.texts import Collection
 from stillhouse.errors import TrainingError
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.records import Group
 from stillhouse.training import ranks
 from stillhouse.training.batches import Rows
+from stillhouse.training.checkpoints import Progress
 
 LIMITS = "queries_per_forward.json"
 # What the allocators of torch and oneDNN say; both raise a plain RuntimeError.
@@ -57,14 +59,46 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
+def size_of(progress: Progress, stage: StageSpec) -> int:
+    """Queries that a forward really holds: no more than a rank's share of a step."""
+    return min(progress.queries_per_forward or 1, -(-stage.queries_per_step // ranks.world_size()))
+
+
+def first_size(progress: Progress, folder: Path, name: str, stage: StageSpec) -> bool:
+    """Set the size of a stage's first step: the recipe's, or what an earlier attempt left; whether to try it."""
+    wanted, limit = stage.queries_per_forward, read_limit(folder, name)
+    size = largest_try(stage) if wanted == "auto" else wanted
+    progress.queries_per_forward = size if limit is None else min(size, limit)
+    return wanted == "auto" and limit is None
+
+
+def room_for_averages(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """As much memory as an optimiser's two averages take, where it has not made them yet."""
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [] if optimizer.state else [torch.empty_like(one) for one in trained for _ in range(2)]
+
+
+def halve(progress: Progress, name: str, stage: StageSpec) -> None:
+    """Take half the queries in a forward; one is the least."""
+    release()
+    size = size_of(progress, stage)
+    if size == 1:
+        raise TrainingError(too_small(name, stage))
+    progress.queries_per_forward = size // 2
+    if ranks.rank() == 0:
+        step = progress.total_step + 1
+        logger.warning("stage %s, step %d: out of memory: queries_per_forward %d -> %d", name, step, size, size // 2)
+
+
 def largest_try(stage: StageSpec) -> int:
     """The largest power of two that is no more than a rank's queries in a step."""
     share = max(1, stage.queries_per_step // ranks.world_size())
     return int(2 ** (share.bit_length() - 1))
 
 
-def longest_groups(stage: StageSpec, size: int, num_queries: int, num_docs: int) -> list[Group]:
+def longest_groups(stage: StageSpec, size: int, collection: Collection) -> list[Group]:
     """`size` groups of each rank, full of documents, for `LongestRows`; rows of the collection, over again if few."""
+    num_queries, num_docs = len(collection.splits["train"].queries), len(collection.docs)
     width = stage.groups.num_negatives + 1
     label_K = np.zeros(width, dtype=np.float32)
     label_K[0] = 1.0
