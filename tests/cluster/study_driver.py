@@ -68,7 +68,14 @@ class Curve:
 
 
 def search(
-    root: Path, tracker: Tracker, space: SearchSpace, objective: object, *, at_a_time: int = 2, resume: bool = False
+    root: Path,
+    tracker: Tracker,
+    space: SearchSpace,
+    objective: object,
+    *,
+    at_a_time: int = 2,
+    resume: bool = False,
+    keep_models: int | None = None,
 ) -> StudyResult:
     parent = tracker.run("parent", "search")
     return run_study(
@@ -82,6 +89,7 @@ def search(
         placement=lambda: ({"CPU": 1.0}, at_a_time),
         metric_budget=EVALUATIONS,
         progress=lambda trial: print(trial.number, trial.state, trial.metric, flush=True),
+        keep_models=keep_models,
     )
 
 

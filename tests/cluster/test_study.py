@@ -284,6 +284,19 @@ def test_front_of_two_objectives(trouble: StudyResult) -> None:
     assert [trial.metrics for trial in trouble.front] == [(7 / 8, 7.0), (3 / 8, 3.0)]
 
 
+def test_only_the_best_trials_keep_their_checkpoints_and_none_runs_again(tmp_path: Path) -> None:
+    space = toy.space(trials=4, scheduler={"name": "asha", "grace": 1, "reduction_factor": 2})
+    result = toy.search(tmp_path, NullTracker(), space, toy.Curve(), keep_models=1)
+    kept = {path.parent.name for path in tmp_path.glob("trials/*/checkpoints")}
+    assert kept == {result.best.key}
+    assert {trial.key for trial in result.trials} == {path.name for path in tmp_path.glob("trials/*")}
+
+    def fails(*_: object) -> None:
+        raise AssertionError("a trial was run again")
+
+    assert toy.search(tmp_path, NullTracker(), space, fails, resume=True, keep_models=1) == result
+
+
 class Seeded:
     """A measure that is the seed, to see what is averaged; `step` evaluations each."""
 

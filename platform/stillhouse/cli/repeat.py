@@ -26,10 +26,11 @@ def repeat(
     ] = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train a recorded student again, from its record alone, and compare its dev measure.
+    """Train a recorded student again, compare its dev measure.
 
-    Collection and candidates must have the recorded digests. Ends with status 1 if the measures differ by more than
-    the tolerance. Nothing is recorded.
+    Its record alone says how: that of a trial, or of a student that `run` or `train` made. Collection and candidates
+    must have the recorded digests. Ends with status 1 if the measures differ by more than the tolerance. Nothing is
+    recorded.
 
     \b
     Examples:

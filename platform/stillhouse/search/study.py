@@ -68,6 +68,8 @@ def run_study(
 
             search(recorder, objective, context, facts, placement(), metric_budget)
         recorder.finish()
+        # Workers of a trial that was stopped may have written on for a moment.
+        recorder.remove_others()
         trials = folder.trials()
         seconds = folder.facts()["seconds"]
         best, front = best_of(trials, space), front_of(trials, space)

@@ -18,6 +18,7 @@ import psutil
 import stillhouse
 from stillhouse.recipe.tree import TrackingSpec
 from stillhouse.tracking import open_tracker
+from tests.contracts.left_open import leave_open, status_of
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(stillhouse.__file__).parents[1])}
 
@@ -26,6 +27,7 @@ def test_the_server_shows_the_record_and_ends_with_ctrl_c(tmp_path: Path) -> Non
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = open_tracker(TrackingSpec(uri=uri, experiment="toy"))
     tracker.end(tracker.run("key", "the run"))
+    killed = leave_open(uri, "killed")
     command = [sys.executable, "-m", "stillhouse", "ui", "--tracking", uri, "--port", "0"]
     # A shell's background job ignores Ctrl-C, and hands that down.
     listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -39,6 +41,7 @@ def test_the_server_shows_the_record_and_ends_with_ctrl_c(tmp_path: Path) -> Non
             search = Request(f"{url}/api/2.0/mlflow/experiments/search", body, {"Content-Type": "application/json"})
             with urlopen(search, timeout=30) as answer:
                 assert b'"toy"' in answer.read()
+            assert status_of(uri, killed) == "KILLED", "what a kill left open is closed before it is shown"
             port = int(url.rpartition(":")[2])
             assert listening(port) == {"127.0.0.1"}
         finally:
