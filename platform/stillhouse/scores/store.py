@@ -123,9 +123,15 @@ class ScoreStore:
         partition = partition_of(keys, self.partitions)
         for number in np.unique(partition):
             chosen = np.flatnonzero(partition == number)
-            known_keys, known_scores = self.partition(int(number))
-            found = positions(keys[chosen], known_keys)
-            scores[chosen[found >= 0]] = known_scores[found[found >= 0]]
+            scores[chosen] = self.lookup_in(int(number), keys[chosen])
+        return scores
+
+    def lookup_in(self, number: int, keys: np.ndarray) -> np.ndarray:
+        """As `lookup_keys`, for keys of one partition."""
+        scores = np.full(len(keys), np.nan, dtype=np.float32)
+        known_keys, known_scores = self.partition(number)
+        found = positions(keys, known_keys)
+        scores[found >= 0] = known_scores[found[found >= 0]]
         return scores
 
     def partition(self, number: int) -> tuple[np.ndarray, np.ndarray]:
