@@ -13,6 +13,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import TeacherFile, make_job, triples_of
 from stillhouse.pipeline.teachers import taught_stages
 from stillhouse.recipe import Recipe, override
+from stillhouse.search.browsing import short
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
 
@@ -104,8 +105,3 @@ def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) ->
             f"has {cpus:g} CPU and {gpus:g} GPU; lower scale.num_workers or scale.gpus_per_worker"
         )
     return resources, fits
-
-
-def short(value: object) -> str:
-    """A drawn value in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -17,10 +17,11 @@ from stillhouse.pipeline.final import System, card_text, compare_systems, first_
 from stillhouse.pipeline.models import Model, make_job, train_model
 from stillhouse.pipeline.recording import recording
 from stillhouse.pipeline.run import DISTILLED, prepare, show
-from stillhouse.pipeline.searching import search_student, short
+from stillhouse.pipeline.searching import search_student
 from stillhouse.pipeline.teachers import choose_teacher, dtype_name, score_training_pairs
 from stillhouse.recipe import Recipe, override
 from stillhouse.scores.identity import identity_of
+from stillhouse.search.browsing import short
 
 
 def score(recipe: Recipe, *, console: Console, verbose: bool = False) -> Path:
@@ -78,6 +79,7 @@ def tune(
         recorder.start()
         scores = score_training_pairs(context, choose_teacher(context))
         _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
+        recorder.searched(study)
         console.print(_trial_table(study))
         return study
 

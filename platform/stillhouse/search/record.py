@@ -78,12 +78,25 @@ class StudyResult:
     """Wall time over all sessions; 0 more when it was read from disk."""
     front: list[Trial] = field(default_factory=list)
     """Trials that no other beats in every measure; just the best for one objective."""
+    name: str = ""
+    """The study's id."""
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that a trial depends on, as plain data."""
     plain: dict[str, Any] = settled(recipe.model_dump(mode="json", exclude=set(NO_PART_OF_A_TRIAL)))
     return plain
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def trial_key(recipe: Recipe, drawn: Point, context: Mapping[str, str]) -> str:

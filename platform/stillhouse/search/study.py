@@ -63,7 +63,8 @@ def run_study(
             search(recorder, objective, context, facts, placement(), metric_budget)
         recorder.finish()
         trials = folder.trials()
-        return StudyResult(best_of(trials, space), trials, folder.facts()["seconds"], front_of(trials, space))
+        seconds = folder.facts()["seconds"]
+        return StudyResult(best_of(trials, space), trials, seconds, front_of(trials, space), folder.name)
 
 
 def is_finished(space: SearchSpace, facts: Mapping[str, Any], num_ended: int) -> bool:
