@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,36 +11,7 @@ import pytest
 from stillhouse.errors import TrackingError
 from stillhouse.tracking import MlflowTracker, Point, QueuedTracker
 from stillhouse.tracking.mlflow_tracker import open_client
-
-
-def start_server(folder: Path, store: str, port: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "server.log").open("a") as log:
-        # A process group of its own, so that its workers die with it.
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    until = time.monotonic() + 90
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return server
-        except OSError:
-            time.sleep(0.2)
-    os.killpg(server.pid, signal.SIGKILL)
-    raise AssertionError((folder / "server.log").read_text()[-2000:])
-
-
-def stop(server: subprocess.Popen) -> None:
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+from tests.cluster.mlflow_server import free_port, start_server, stop
 
 
 def test_points_of_an_outage_arrive_when_the_server_is_back(

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import transformers
 
+from tests.contracts.in_thread import InThread
+
 KEY = "sk-secret-of-the-test"
 
 
@@ -133,11 +135,5 @@ def serving(folder: Path, key: str = "") -> Iterator[CompletionServer]:
     listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
     listener.daemon_threads = True
     server.url = f"http://127.0.0.1:{listener.server_address[1]}/v1"
-    thread = threading.Thread(target=listener.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with InThread(listener):
         yield server
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()

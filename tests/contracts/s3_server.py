@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from tests.contracts.in_thread import InThread
 
 SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"""
@@ -27,27 +28,25 @@ class S3Server:
         """Requests still to be answered with 503."""
         self.requests: list[str] = []
         self._application = DomainDispatcherApplication(create_backend_app)
-        self._server: Any = None
-        self._thread: threading.Thread | None = None
+        self._served: InThread | None = None
 
     def start(self) -> S3Server:
         from moto.moto_server.werkzeug_app import MotoRequestHandler
         from werkzeug.serving import make_server
 
-        self._server = make_server("127.0.0.1", self.port, self._answer, True, request_handler=MotoRequestHandler)
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self._thread.start()
+        server = make_server("127.0.0.1", self.port, self._answer, True, request_handler=MotoRequestHandler)
+        self.port = server.server_port
+        self._served = InThread(server)
         return self
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server = None
+        assert self._served is not None
+        self._served.stop()
+        self._served = None
 
     @property
     def running(self) -> bool:
-        return self._server is not None
+        return self._served is not None
 
     def environment(self) -> dict[str, str]:
         """What a client needs, under the names that every tool of the provider reads."""

@@ -104,15 +104,14 @@ def ray_starts(*, verbose: bool = False) -> Iterator[Check]:
 def record(uri: str) -> Iterator[Check]:
     """The MLflow store answers; runs that a kill left open are closed."""
     from stillhouse.errors import StillhouseError
-    from stillhouse.recipe.tree import TrackingSpec
-    from stillhouse.tracking import close_stale
+    from stillhouse.tracking import close_stale, tracking_spec
 
     path = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
     if path is not None and not path.exists():
         yield Check("MLflow", "ok", f"{uri}: nothing recorded yet")
         return
     try:
-        closed = close_stale(TrackingSpec(uri=uri))
+        closed = close_stale(tracking_spec(uri))
     except StillhouseError as error:
         yield Check("MLflow", "FAILS", " ".join(str(error).split()), "start that server, or set tracking.uri")
         return

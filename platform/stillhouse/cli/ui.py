@@ -41,19 +41,25 @@ def ui(
       stillhouse ui
       stillhouse ui my.yaml --port 5001
     """
-    from stillhouse.tracking import close_stale
+    from stillhouse.tracking import close_stale, newest_places
 
     spec = _spec(recipe, tracking)
     if spec.uri == "none":
         raise TrackingError("tracking.uri is none: this recipe records nothing; set tracking.uri")
     if spec.uri.startswith("http"):
         typer.echo(f"The record is at {spec.uri}")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        with suppress(TrackingError):  # a server that is down is still where the record is
+            _tell(newest_places(spec), spec.uri)
         return
     file = Path(spec.uri.removeprefix("sqlite:///")) if spec.uri.startswith("sqlite:///") else None
     if file is not None and not file.exists():
         raise TrackingError(f"{file}: nothing is recorded there yet; run a recipe first, or name --tracking")
     chosen = _free_port(port)
     close_stale(spec)
+    places = newest_places(spec)
+    # As Ctrl-C: the server ends with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with TemporaryFile() as log:
         # A group of its own: the server's processes end together, and Ctrl-C reaches only this one.
         server = subprocess.Popen(
@@ -66,17 +72,24 @@ def ui(
         try:
             _wait(server, f"http://127.0.0.1:{chosen}")
             typer.echo(f"The MLflow UI is at http://127.0.0.1:{chosen} (Ctrl-C ends it)")
+            _tell(places, f"http://127.0.0.1:{chosen}")
             server.wait()
         finally:
             _end(server)
 
 
+def _tell(places: list[tuple[str, str]], server: str) -> None:
+    for name, address in places:
+        typer.echo(f"{name}: {server.rstrip('/')}/{address}")
+
+
 def _spec(recipe: str | None, tracking: str | None) -> TrackingSpec:
     from stillhouse.recipe import load_recipe
     from stillhouse.recipe.tree import TrackingSpec
+    from stillhouse.tracking import tracking_spec
 
     if tracking is not None:
-        return TrackingSpec(uri=tracking)
+        return tracking_spec(tracking)
     return load_recipe(recipe).tracking if recipe is not None else TrackingSpec()
 
 

@@ -7,14 +7,10 @@ from pathlib import Path
 from rich.table import Table
 
 from stillhouse.evaluation import figures
+from stillhouse.search.browsing import short
 from stillhouse.search.record import StudyResult, Trial
 
 ON_FRONT = "*"
-
-
-def short(value: object) -> str:
-    """A drawn value in few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def trial_table(study: StudyResult) -> Table:

@@ -16,14 +16,17 @@ from typing import Any
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import TrackingError
 from stillhouse.evaluation.report import Report
+from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.diagnostics import teacher_picture, training_pictures
 from stillhouse.pipeline.models import Model, TeacherFile
+from stillhouse.pipeline.notes import recipe_note, results_note
 from stillhouse.pipeline.provenance import about, code_tags, data_tags, datasets, git, loss_tags, teacher_tags
 from stillhouse.recipe import Recipe
 from stillhouse.recipe.identity import settled
 from stillhouse.recipe.text import to_yaml
-from stillhouse.search.recorder import flatten
+from stillhouse.search.browsing import search_note
+from stillhouse.search.record import flatten
 from stillhouse.tracking import Point, Tracker, close_stale, open_tracker
 from stillhouse.tracking.base import Status
 
@@ -51,10 +54,12 @@ class Recorder:
         self.key = stable_hash([settled(recipe), list(context.recipe.stages)])
         self.parent = self.tracker.run(self.key, context.recipe.name, tags=code_tags())
         self.children: dict[str, str] = {}
+        self._notes: list[str] = []
 
     def start(self) -> None:
         """Log what is known before anything is trained."""
         recipe = self.context.recipe
+        self.note(recipe_note(recipe))
         self.tracker.params(self.parent, flatten(recipe.model_dump(mode="json", exclude=NOT_RECORDED)))
         self.tracker.tag(self.parent, data_tags(self.context) | loss_tags(recipe))
         self.tracker.datasets(self.parent, datasets(self.context))
@@ -69,6 +74,15 @@ class Recorder:
                 path = Path(place, "dirty.diff")
                 path.write_text(diff)
                 self.tracker.artifact(self.parent, path)
+
+    def note(self, text: str) -> None:
+        """Add a paragraph to the run's description."""
+        self._notes.append(text)
+        self.tracker.note(self.parent, "\n\n".join(self._notes))
+
+    def searched(self, study: Any) -> None:
+        """What a search found, in the run's description."""
+        self.note(search_note(study.name, searched_space(self.context.recipe)[0], study.trials))
 
     def training(
         self, name: str, model: Model, recipe: Recipe | None = None, scores: TeacherFile | None = None
@@ -118,6 +132,7 @@ class Recorder:
                 self.children[system.name] = run
             self.tracker.points(run, points)
             self.tracker.end(run)
+        self.note(results_note(report))
 
     def files(self) -> None:
         """What lies in the output folder: tables, record, per-query values, runs, figures, the student, the report."""

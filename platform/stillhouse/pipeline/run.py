@@ -58,6 +58,7 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
         winner, study = recipe, None
         if recipe.search is not None:
             winner, study = search_student(context, scores, recorder.tracker, recorder.parent)
+            recorder.searched(study)
         students = train_students(context, winner, scores)
         for name, model in students.items():
             other = student_recipe(recipe, winner, name)

@@ -11,12 +11,13 @@ from typing import Any
 from stillhouse.errors import SearchError
 from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.front import front_picture, short
+from stillhouse.pipeline.front import front_picture
 from stillhouse.pipeline.keeping import keep_best
 from stillhouse.pipeline.models import TeacherFile, make_job, triples_of
 from stillhouse.pipeline.provenance import about
 from stillhouse.pipeline.teachers import taught_stages
 from stillhouse.recipe import Recipe, override
+from stillhouse.search.browsing import short
 from stillhouse.search.keeping import RANKER
 from stillhouse.search.space import COSTS
 from stillhouse.training.job import TrainingJob

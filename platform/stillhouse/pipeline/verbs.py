@@ -81,6 +81,7 @@ def tune(
         recorder.teacher(scores)
         _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
         register_best_trial(context, study)
+        recorder.searched(study)
         console.print(trial_table(study))
         return study
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from stillhouse.recipe import checks
+from stillhouse.recipe.address import check_address
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.groups import GroupsSpec
@@ -243,8 +244,8 @@ class EvaluationSpec(Spec):
 
 
 class TrackingSpec(Spec):
-    uri: str = "sqlite:///.stillhouse/mlflow.db"
-    """MLflow tracking URI; `none` records nothing."""
+    uri: Annotated[str, AfterValidator(check_address)] = "sqlite:///.stillhouse/mlflow.db"
+    """MLflow tracking URI; `none` records nothing. A login stands in the environment only."""
     experiment: str = "stillhouse"
 
 

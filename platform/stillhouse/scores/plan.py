@@ -98,7 +98,8 @@ def _in_order(queries: Texts, docs: Texts, query_rows: np.ndarray, doc_rows: np.
             (docs, np.unique(doc_rows, return_inverse=True)),
         )
     ]
-    return np.unique(ranks[0] << 32 | ranks[1], return_index=True)[1]
+    first: np.ndarray = np.unique(ranks[0] << 32 | ranks[1], return_index=True)[1]
+    return first
 
 
 def _by_partition(queries: Texts, query_rows: np.ndarray, partitions: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -96,6 +96,17 @@ def identity(recipe: Recipe) -> dict[str, Any]:
     return plain
 
 
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def trial_key(recipe: Recipe, drawn: Point, context: Mapping[str, str]) -> str:
     """Hash of the drawn values, the seed and the recipe, in their order; `context` names data besides the recipe."""
     return stable_hash([json.dumps(drawn), recipe.seed, json.dumps(identity(recipe)), dict(context)])

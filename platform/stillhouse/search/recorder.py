@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stillhouse.artifacts import atomic_file
 from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, override
 from stillhouse.recipe.text import to_yaml
+from stillhouse.search.browsing import best_points, trial_note, view_of
 from stillhouse.search.keeping import remove_others
-from stillhouse.search.record import Report, StudyFolder, Trial, identity
+from stillhouse.search.record import Report, StudyFolder, Trial, flatten, identity
 from stillhouse.search.space import SearchSpace
 from stillhouse.search.spool import trial_folder
 from stillhouse.tracking import Point, QueuedTracker, Tracker
@@ -62,6 +62,7 @@ class Recorder:
         self._started: dict[int, float] = {}
         self._handles: dict[int, str] = {}
         self._unconfirmed: list[Trial] = []
+        self.tracker.view(view_of(folder.name, recipe.name, space, time.time()))
 
     def start(self, trial: Trial) -> None:
         """Open the trial's run, with the recipe it stands for."""
@@ -139,7 +140,10 @@ class Recorder:
 
     def _close(self, trial: Trial) -> None:
         tags = {"trial_state": trial.state} | ({"error": trial.error} if trial.error else {})
-        self.tracker.end(self._handles[trial.number], STATUS[trial.state], tags)
+        handle = self._handles[trial.number]
+        self.tracker.points(handle, best_points(trial, self.space))
+        self.tracker.note(handle, trial_note(trial, self.folder.name, self.space))
+        self.tracker.end(handle, STATUS[trial.state], tags)
         self._unconfirmed.append(trial)
         self._confirm()
 
@@ -172,14 +176,3 @@ def points_of(reports: list[Report]) -> list[Point]:
         for report in reports
         for name, value in report.metrics.items()
     ]
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from stillhouse.tracking.views import View
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -54,6 +57,12 @@ class Tracker(Protocol):
     def datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
         """Say what the run reads; saying it again changes nothing."""
 
+    def note(self, run_id: str, text: str) -> None:
+        """Set the run's description, in Markdown; `{experiment}` and `{run}` become the ids, for links."""
+
+    def view(self, view: View) -> None:
+        """Keep a view of a search among those that the experiment's page lists."""
+
     def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
         """Close the run."""
 
@@ -78,6 +87,12 @@ class NullTracker:
         """Nothing."""
 
     def datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Nothing."""
+
+    def note(self, run_id: str, text: str) -> None:
+        """Nothing."""
+
+    def view(self, view: View) -> None:
         """Nothing."""
 
     def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from stillhouse.errors import TrackingError
 from stillhouse.tracking.base import Dataset, Point, Status, Tracker
 from stillhouse.tracking.mlflow_tracker import UnreachableError
+from stillhouse.tracking.views import View
 
 PATIENCE_S = 900.0
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
@@ -69,6 +70,14 @@ class QueuedTracker:
         """Say what the run reads."""
         if datasets:
             self._put(run_id, lambda: self.inner.datasets(self._id(run_id), datasets))
+
+    def note(self, run_id: str, text: str) -> None:
+        """Set the run's description."""
+        self._put(run_id, lambda: self.inner.note(self._id(run_id), text))
+
+    def view(self, view: View) -> None:
+        """Keep a view."""
+        self._put(view.key, lambda: self.inner.view(view))
 
     def end(self, run_id: str, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
         """Close the run."""
