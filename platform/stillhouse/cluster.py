@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from stillhouse.artifacts import stable_hash
 from stillhouse.errors import ClusterError
 from stillhouse.recipe import Recipe, find_file, load_recipe, shipped_files
+from stillhouse.versions import ANSWER_SECONDS, MARK, versions
 
 VERBS = ("run", "score", "train", "tune", "evaluate")
-_COMPARED = ("ray", "torch", "transformers")
 _FAILED = 1
+_CARRIED = (".py", ".typed", ".j2")
+"""The package's files are of these kinds; anything else that lies in its folder is somebody's own."""
 AGENT_SECONDS = 60.0
 """How long a submission waits for the head to be able to start jobs."""
 
@@ -34,15 +37,10 @@ def probe(*, verbose: bool = False, limit_s: float = 120.0) -> tuple[dict[str, f
     start: dict[str, Any] = {} if address else {"include_dashboard": False}
     ray.init(address=address or "local", log_to_driver=verbose, logging_level=level, **start)
     try:
-        versions = ray.get(ray.remote(worker_versions).remote(), timeout=limit_s)
-        return dict(ray.cluster_resources()), versions
+        found = ray.get(ray.remote(versions).remote(), timeout=limit_s)
+        return dict(ray.cluster_resources()), found
     finally:
         ray.shutdown()
-
-
-def worker_versions() -> dict[str, str]:
-    """The versions that head and workers must share, where this is called."""
-    return {name: metadata.version(name) for name in _COMPARED}
 
 
 @contextmanager
@@ -79,8 +77,12 @@ def relative_paths(recipe: Recipe) -> list[str]:
 
 def _copy_package(target: Path) -> None:
     """The installed package with the files it ships, as a wheel would hold it."""
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(Path(__file__).parent, target, ignore=ignored)
+
+    def others(folder: str, names: list[str]) -> list[str]:
+        folders = {name for name in names if Path(folder, name).is_dir() and name[0] not in "._"}
+        return [name for name in names if name not in folders and not name.endswith(_CARRIED)]
+
+    shutil.copytree(Path(__file__).parent, target, ignore=others)
     for folder in ("jobs/recipes", "search_spaces", "suites"):
         shipped = target / "shipped" / Path(folder).name
         shipped.mkdir(parents=True, exist_ok=True)
@@ -95,22 +97,64 @@ def submit(
     if verb not in VERBS:
         raise ClusterError(f"job submit {verb}: expected one of {', '.join(VERBS)}")
     with packed(recipe, overrides, space) as (files, package, arguments), _client(address) as client:
-        command = ["python", "-m", "stillhouse", verb, *arguments, *more]
-        deadline = time.monotonic() + AGENT_SECONDS
-        while True:
-            try:
-                return str(
-                    client.submit_job(
-                        entrypoint=shlex.join(command),
-                        runtime_env={"working_dir": str(files), "py_modules": [str(package)]},
-                        metadata={"stillhouse": verb, "recipe": recipe},
-                    )
+        return _send(
+            client,
+            ["python", "-m", "stillhouse", verb, *arguments, *more],
+            {"working_dir": str(files), "py_modules": [str(package)]},
+            {"stillhouse": verb, "recipe": recipe},
+        )
+
+
+def _send(client: Any, command: Sequence[str], runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
+    """Submit; a head that cannot start jobs yet is waited for."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return str(
+                client.submit_job(
+                    entrypoint=shlex.join(command), runtime_env=dict(runtime_env), metadata=dict(metadata)
                 )
-            except RuntimeError as error:
-                # The head answers before its agent, which starts jobs, has come up.
-                if "No available agent" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
+            )
+        except RuntimeError as error:
+            # The head answers before its agent, which starts jobs, has come up.
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+def node_versions(address: str, limit_s: float = 2 * ANSWER_SECONDS) -> list[dict[str, Any]]:
+    """Name, resources and versions of every node, head first, as a job there that needs no CPU finds them."""
+    with TemporaryDirectory(prefix="stillhouse-check-") as folder, _client(address) as client:
+        script = Path(__file__).with_name("versions.py")
+        shutil.copyfile(script, Path(folder, script.name))
+        job = _send(client, ["python", script.name], {"working_dir": folder}, {"stillhouse": "doctor"})
+        deadline = time.monotonic() + limit_s
+        while not client.get_job_status(job).is_terminal():
+            if time.monotonic() > deadline:
+                client.stop_job(job)
+                raise ClusterError(f"{address}: the nodes did not tell their versions in {limit_s:g} s ({job})")
+            time.sleep(0.3)
+        printed = str(client.get_job_logs(job)).strip().splitlines()
+        message = client.get_job_info(job).message
+    told = next((line for line in printed if line.startswith(MARK)), None)
+    if told is None:
+        raise ClusterError(f"{address}: {job} found no versions: {([message or 'no output', *printed])[-1]}")
+    found: list[dict[str, Any]] = json.loads(told.removeprefix(MARK))["nodes"]
+    return found
+
+
+def nodes_key(address: str) -> str:
+    """Names the cluster as it stands, seen with the versions here; another node or another start gives another."""
+    with _client(address):
+        from ray.util.state import list_nodes
+        from ray.util.state.exception import RayStateApiException
+
+        try:
+            found = list_nodes(address=address, limit=10_000)
+        except RayStateApiException as error:
+            raise ClusterError(f"{address}: its nodes cannot be listed: {' '.join(str(error).split())[:200]}") from None
+    alive = sorted(node.node_id for node in found if node.state == "ALIVE")
+    return stable_hash({"address": address, "nodes": alive, "here": versions()})
 
 
 def status(job: str, address: str) -> tuple[str, int]:
@@ -171,10 +215,12 @@ def _client(address: str) -> Iterator[Any]:
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or token.exists():
         # Ray 2.60 sends the token only when told to.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    # Ray tells at INFO what it uploads, and that a log has ended.
-    logging.getLogger("ray").setLevel(logging.WARNING)
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
+
+    # Ray tells at INFO what it uploads, and that a log has ended; its modules set levels of their own when imported.
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     try:
         yield JobSubmissionClient(address)

@@ -12,6 +12,7 @@ import pytest
 from stillhouse import cluster
 from stillhouse.errors import ClusterError, RecipeError
 from stillhouse.recipe import find_file, load_recipe
+from stillhouse.versions import MISSING, SENT_ALONG, differences
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -71,3 +72,34 @@ def test_a_typo_is_told_before_anything_is_sent() -> None:
 def test_no_cluster_is_one_line() -> None:
     with pytest.raises(ClusterError, match=rf"^{NOWHERE}: no Ray dashboard answers; [^\n]+$"):
         cluster.jobs(NOWHERE)
+
+
+def test_what_lies_in_the_folder_of_the_package_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "stillhouse"
+    for name in ("cluster.py", "py.typed", "cli/job.py", ".env", "hub.pem", "token.json", ".venv/x.py", ".git/x.py"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("PLANTED")
+    monkeypatch.setattr(cluster, "__file__", str(source / "cluster.py"))
+    with cluster.packed("demo", []) as (_, package, _):
+        carried = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert {name for name in carried if not name.startswith("shipped/")} == {"cluster.py", "py.typed", "cli/job.py"}
+
+
+def test_differences_name_the_node_and_what_it_has() -> None:
+    here = {"Python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0+cpu", "transformers": "5.23.0", "stillhouse": "0.1.0"}
+
+    def node(name: str, **changes: str) -> dict[str, object]:
+        return {"name": name, "versions": here | changes}
+
+    gpu = node("worker 10.0.0.2", torch="2.13.0+cu130", stillhouse=SENT_ALONG)
+    assert differences([node("head 10.0.0.1"), gpu], here) == []
+    found = differences([node("head 10.0.0.1", Python="3.12.1"), gpu, node("worker 10.0.0.3", torch=MISSING)], here)
+    assert [(one.text, one.breaks) for one in found] == [
+        ("worker 10.0.0.2 has Python 3.11.7, the head 3.12.1", True),
+        ("worker 10.0.0.3 has Python 3.11.7, the head 3.12.1", True),
+        ("worker 10.0.0.3 has no torch", True),
+        ("the head has Python 3.12.1, this machine 3.11.7", False),
+    ]
+    silent = {"name": "worker 10.0.0.4", "versions": {}, "error": "timed out"}
+    (one,) = differences([node("head 10.0.0.1"), silent], here)
+    assert (one.text, one.breaks) == ("worker 10.0.0.4 does not answer: timed out", True)

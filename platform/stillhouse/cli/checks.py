@@ -84,6 +84,7 @@ def devices() -> Iterator[Check]:
 def ray_starts(*, verbose: bool = False) -> Iterator[Check]:
     """Ray connects or starts, and a worker imports what a driver has."""
     from stillhouse.cluster import probe
+    from stillhouse.versions import versions
 
     try:
         resources, workers = probe(verbose=verbose)
@@ -93,7 +94,7 @@ def ray_starts(*, verbose: bool = False) -> Iterator[Check]:
         return
     amounts = ", ".join(f"{resources.get(key, 0):g} {key}" for key in ("CPU", "GPU"))
     where = os.environ.get("RAY_ADDRESS") or "started here"
-    mine = {name: metadata.version(name) for name in workers}
+    mine = versions()
     wrong = [f"{name} {version}, here {mine[name]}" for name, version in workers.items() if version != mine[name]]
     if wrong:
         yield Check("Ray", "FAILS", f"workers have {', '.join(wrong)}", "install the same versions on every node")

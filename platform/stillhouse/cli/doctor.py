@@ -20,17 +20,26 @@ def doctor(
     tracking: Annotated[
         str, typer.Option("--tracking", metavar="URI", help="The MLflow store to look at.")
     ] = "sqlite:///.stillhouse/mlflow.db",
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="URL", help="The dashboard of a Ray cluster: compare its nodes instead."),
+    ] = None,
     verbose: VerboseOption = False,
 ) -> None:
     """Check what is installed and runs here, and name each mend.
 
-    Fails if something must be mended before stillhouse can run here.
+    Fails if something must be mended before stillhouse can run here. With --address: fails if the nodes of that
+    cluster differ from one another, or from this machine, in Python, Ray, torch, transformers or stillhouse.
 
     \b
     Examples:
       stillhouse doctor
       stillhouse doctor --tracking http://127.0.0.1:5000
+      stillhouse doctor --address http://127.0.0.1:8265
     """
+    if address is not None:
+        _compare_nodes(address)
+        return
     from rich.table import Table
     from rich.text import Text
 
@@ -59,6 +68,32 @@ def doctor(
     console.print(table)
     if failed:
         raise typer.Exit(1)
+
+
+def _compare_nodes(address: str) -> None:
+    """A row for this machine and each node, then what differs."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from stillhouse import cluster
+    from stillhouse.versions import COMPARED, differences, versions
+
+    console, here = open_console(), versions()
+    with console.status("asking the nodes"):
+        nodes = cluster.node_versions(address)
+    table = Table("node", "CPU", "GPU", *COMPARED, box=None, pad_edge=False)
+    table.add_row("this machine", "", "", *here.values())
+    for node in nodes:
+        told = [Text(node["versions"].get(name, "no answer")) for name in COMPARED]
+        table.add_row(node["name"], *(f"{amount:g}" for amount in node["resources"].values()), *told)
+    console.print(table)
+    found = differences(nodes, here)
+    for one in found:
+        console.print(f"{'FAILS' if one.breaks else 'differs'}: {one.text}", markup=False)
+    if found:
+        console.print("mend: install the same versions on every node; docs/cluster.md shows where", markup=False)
+        raise typer.Exit(1)
+    console.print(f"nothing differs on {len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}")
 
 
 def _found(look: Look) -> Iterable[checks.Check]:

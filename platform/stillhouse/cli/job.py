@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +47,14 @@ def submit(
     space: Annotated[str | None, typer.Option("--space", metavar="SPACE", help="For tune: the search space.")] = None,
     address: AddressOption = ADDRESS,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="End when the job is sent.")] = False,
+    check: Annotated[
+        bool | None,
+        typer.Option(
+            "--check/--no-check",
+            show_default=False,
+            help="Compare the versions of the nodes first; else once for each set of nodes.",
+        ),
+    ] = None,
 ) -> None:
     """Send a job, print what it prints, end with its exit status.
 
@@ -61,6 +71,7 @@ def submit(
 
     for key in cluster.relative_paths(load_recipe(recipe, overrides)):
         print(f"note: {key} is a relative path: on the cluster it goes with the job's folder", file=sys.stderr)
+    _compare_nodes(address, check)
     job = cluster.submit(verb.value, recipe, overrides, more, address, space)
     print(job)
     if no_wait:
@@ -70,6 +81,28 @@ def submit(
     print(f"{job}: {state}", file=sys.stderr)
     if code:
         raise typer.Exit(code)
+
+
+def _compare_nodes(address: str, check: bool | None) -> None:
+    """Refuse nodes that do not fit together. Their ids say when to look again: a look is a job of some seconds."""
+    if check is False:
+        return
+    from stillhouse import cluster
+    from stillhouse.errors import ClusterError
+    from stillhouse.versions import differences, versions
+
+    seen = Path(os.environ.get("STILLHOUSE_HOME", ".stillhouse"), "clusters", cluster.nodes_key(address))
+    if check is None and seen.exists():
+        return
+    found = differences(cluster.node_versions(address), versions())
+    for one in found:
+        if not one.breaks:
+            print(f"note: {one.text}", file=sys.stderr)
+    if broken := [one.text for one in found if one.breaks]:
+        mend = "install the same versions on every node, or send the job with --no-check"
+        raise ClusterError(f"{address}: {'; '.join(broken)}; {mend}")
+    seen.parent.mkdir(parents=True, exist_ok=True)
+    seen.touch()
 
 
 @app.command()
