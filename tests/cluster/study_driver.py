@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stillhouse.recipe import Recipe, make_recipe
 from stillhouse.search import SearchSpace, make_space
-from stillhouse.search.record import StudyResult
+from stillhouse.search.record import StudyResult, Trial
 from stillhouse.search.study import run_study
 from stillhouse.tracking import MlflowTracker, Tracker
 
@@ -76,6 +76,7 @@ def search(
     at_a_time: int = 2,
     resume: bool = False,
     keep_models: int | None = None,
+    progress: Callable[[Trial], None] = lambda trial: print(trial.number, trial.state, trial.metric, flush=True),
 ) -> StudyResult:
     parent = tracker.run("parent", "search")
     return run_study(
@@ -88,7 +89,7 @@ def search(
         resume=resume,
         placement=lambda: ({"CPU": 1.0}, at_a_time),
         metric_budget=EVALUATIONS,
-        progress=lambda trial: print(trial.number, trial.state, trial.metric, flush=True),
+        progress=progress,
         keep_models=keep_models,
     )
 
@@ -97,4 +98,4 @@ if __name__ == "__main__":
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    search(Path(sys.argv[1]), MlflowTracker(sys.argv[2], "toy"), space(), Curve(seconds=0.5))
+    search(Path(sys.argv[1]), MlflowTracker(sys.argv[2], "toy"), space(), Curve(seconds=0.5), at_a_time=1)

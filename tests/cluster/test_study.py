@@ -193,7 +193,7 @@ def test_killed_driver_goes_on_where_it_was(tmp_path: Path, mlflow_template: Cal
     tracker = MlflowTracker(uri, "toy")
     with pytest.raises(SearchError, match="unfinished"):
         toy.search(tmp_path, tracker, toy.space(), toy.Curve())
-    result = toy.search(tmp_path, tracker, toy.space(), toy.Curve(), resume=True)
+    result = toy.search(tmp_path, tracker, toy.space(), toy.Curve(), at_a_time=1, resume=True)
 
     assert [trial.number for trial in result.trials] == list(range(6))
     assert all(what_was_measured(path) == before for path, before in kept.items())
@@ -204,10 +204,15 @@ def test_killed_driver_goes_on_where_it_was(tmp_path: Path, mlflow_template: Cal
     assert any(len(one) == 2 and one[1] > 0 for one in starts)
     assert all([report.step for report in trial.reports] == [10, 20, 30, 40, 50] for trial in result.trials)
     runs = children(uri)
+    assert len(runs) == 6
     assert {run.info.run_id for run in runs} == {trial.run_id for trial in result.trials}
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         assert [step for step, _ in points(uri, run.info.run_id, "dev/nDCG_at_10")] == [10, 20, 30, 40, 50]
+    # The sampler too went on as if nothing had been: the last draws of six are no random ones.
+    undisturbed = toy.search(tmp_path / "undisturbed", NullTracker(), toy.space(), toy.Curve(), at_a_time=1)
+    assert [trial.values for trial in result.trials] == [trial.values for trial in undisturbed.trials]
+    assert [trial.metrics for trial in result.trials] == [trial.metrics for trial in undisturbed.trials]
 
 
 def what_was_measured(path: Path) -> dict:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 from stillhouse.errors import TrackingError
+from stillhouse.recipe import Recipe
+from stillhouse.search.record import Trial
 from stillhouse.tracking import MlflowTracker, Point, QueuedTracker
 from stillhouse.tracking.mlflow_tracker import open_client
+from tests.cluster import study_driver as toy
 from tests.cluster.mlflow_server import free_port, start_server, stop
 
 
@@ -57,6 +64,61 @@ def test_points_of_an_outage_arrive_when_the_server_is_back(
         assert run.data.tags["mlflow.parentRunId"] == ids[before]
     finally:
         stop(server)
+
+
+class Slow:
+    """The curve whose answer is known; of one trial, the process is killed after its third report."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __call__(
+        self, recipe: Recipe, trial_key: str, checkpoint_dir: Path, report: Callable[[dict[str, float], int], None]
+    ) -> None:
+        def noted(metrics: dict[str, float], step: int) -> None:
+            report(metrics, step)
+            if step == 30 and not self.marker.exists():
+                self.marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        toy.Curve(seconds=0.1)(recipe, trial_key, checkpoint_dir, noted)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_search_goes_on_without_its_server_and_records_all_of_it(
+    tmp_path: Path, mlflow_template: Callable[[Path], str]
+) -> None:
+    """The server dies after the first trial and comes back after the third; a trial's process dies in between."""
+    ray.cloudpickle.register_pickle_by_value(toy)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    store, port = mlflow_template(tmp_path), free_port()
+    uri = f"http://127.0.0.1:{port}"
+    servers = [start_server(tmp_path, store, port)]
+    ended: list[int] = []
+
+    def disturb(trial: Trial) -> None:
+        ended.append(trial.number)
+        if len(ended) == 1:
+            stop(servers[0])
+        if len(ended) == 3:
+            servers.append(start_server(tmp_path, store, port))
+
+    try:
+        tracker = MlflowTracker(uri, "toy")
+        marker = tmp_path / "marker"
+        result = toy.search(tmp_path, tracker, toy.space(trials=4), Slow(marker), at_a_time=1, progress=disturb)
+        assert marker.exists()
+        client = open_client(uri)
+        runs = client.search_runs([client.get_experiment_by_name("toy").experiment_id])
+        children = {run.info.run_id: run for run in runs if run.info.run_name != "search"}
+        assert set(children) == {trial.run_id for trial in result.trials}
+        for trial in result.trials:
+            assert (trial.state, children[trial.run_id].info.status) == ("FINISHED", "FINISHED")
+            found = client.get_metric_history(trial.run_id, "dev/nDCG_at_10")
+            expected = [(10 * n, toy.curve(trial.values[toy.TEMPERATURE], n)) for n in range(1, toy.EVALUATIONS + 1)]
+            assert [(one.step, one.value) for one in found] == pytest.approx(expected)
+    finally:
+        stop(servers[-1])
 
 
 def test_what_is_refused_is_said_at_the_end_and_the_rest_is_recorded(

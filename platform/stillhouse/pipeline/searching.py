@@ -19,7 +19,7 @@ from stillhouse.pipeline.teachers import taught_stages
 from stillhouse.recipe import Recipe, override
 from stillhouse.search.browsing import short
 from stillhouse.search.keeping import RANKER
-from stillhouse.search.space import COSTS
+from stillhouse.search.space import COSTS, drawn_at_random
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
 
@@ -72,6 +72,8 @@ def search_student(
     keep_models = 0 if recipe.search is None else recipe.search.keep_models
     costs = any(metric in COSTS for metric in space.metrics)
     rungs = sum(stage.evaluations for stage in trial_recipe.stages.values())
+    for key in drawn_at_random(space):
+        context.note(f"{key} is drawn evenly: {space.sampler.name} learns only about keys that every trial has")
     with context.step(f"search {space.trials} trials") as advance:
         finished = 0
 

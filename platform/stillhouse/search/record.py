@@ -175,7 +175,10 @@ def best_of(trials: Sequence[Trial], space: SearchSpace) -> Trial:
         if judged:
             sign = 1 if space.modes[0] == "max" else -1
             return max(judged, key=lambda trial: sign * (trial.metric or 0.0))
-    first = next((trial.error for trial in trials if trial.error), "no trial ran")
+    if not trials:
+        within = f" within the time budget of {space.time_budget_s:g} s" if space.time_budget_s else ""
+        raise SearchError(f"no trial ended{within}; raise trials or time_budget_s and go on with --resume")
+    first = next((trial.error for trial in trials if trial.error), "nothing")
     raise SearchError(f"all {len(trials)} trials failed; the first said: {first}")
 
 

@@ -231,6 +231,8 @@ def _problems(space: SearchSpace) -> list[str]:
         found.append("sampler cmaes has one objective only; use tpe, gp or nsgaii")
     if name == "cmaes" and (Choice in kinds or any(one.when for one in space.space.values())):
         found.append("sampler cmaes draws unconditional numbers only; use tpe for `choice` and `when`")
+    if name == "cmaes" and len(space.space) == 1:
+        found.append("sampler cmaes needs two numbers or more; use gp or tpe for one")
     if space.seeds > 1 and space.scheduler.name != "none":
         found.append("seeds are trained one after another, only their mean can be judged; write `scheduler: none`")
     if name == "grid":
@@ -268,6 +270,16 @@ def _start_problems(space: SearchSpace) -> list[str]:
 def decides(key: str, name: str) -> bool:
     """Whether a key of the space decides the value at a dotted key: it is that key, or a mapping that holds it."""
     return name == key or name.startswith(f"{key}.")
+
+
+def drawn_at_random(space: SearchSpace) -> tuple[str, ...]:
+    """Keys that the sampler cannot learn about: gp and nsgaii know what every trial has, and draw the rest evenly.
+
+    Those are keys with `when`. tpe learns about each key from the trials that have it; random and grid learn nothing.
+    """
+    if space.sampler.name not in ("gp", "nsgaii"):
+        return ()
+    return tuple(key for key, dimension in space.space.items() if dimension.when)
 
 
 def load_space(name: str | Path) -> SearchSpace:

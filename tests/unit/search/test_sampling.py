@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from stillhouse.recipe import Recipe, make_recipe
 from stillhouse.search import SearchSpace, make_space
 from stillhouse.search.sampling import ask, encode_point, grid, make_sampler
+from stillhouse.search.space import drawn_at_random
 
 TEMPERATURE = "stages.distill.loss.temperature"
 NEGATIVES = "stages.distill.groups.num_negatives"
@@ -49,7 +51,10 @@ def run(space: SearchSpace, recipe: Recipe, study: optuna.Study, trials: int) ->
     return points
 
 
-@pytest.mark.parametrize("name", ["tpe", "random", "gp", "nsgaii"])
+CMAES = pytest.param("cmaes", marks=pytest.mark.skipif(find_spec("cmaes") is None, reason="needs the package cmaes"))
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "gp", "nsgaii", CMAES])
 def test_draws_stay_inside_and_repeat_by_seed(name: str, recipe: Recipe) -> None:
     space = make_space({"space": NUMBERS, "sampler": {"name": name, "seed": 3}, "trials": 6})
     points = run(space, recipe, study_of(space), 6)
@@ -61,7 +66,7 @@ def test_draws_stay_inside_and_repeat_by_seed(name: str, recipe: Recipe) -> None
     assert run(other, recipe, study_of(other), 6) != points
 
 
-@pytest.mark.parametrize("name", ["tpe", "random", "nsgaii"])
+@pytest.mark.parametrize("name", ["tpe", "random", "nsgaii", CMAES])
 def test_draws_go_on_after_a_break_as_without_one(name: str, recipe: Recipe, tmp_path: Path) -> None:
     """The sampler's state is in the storage: a process that opens it again draws what the first would have drawn."""
     space = make_space({"space": NUMBERS, "sampler": name, "trials": 10})
@@ -75,17 +80,49 @@ def test_draws_go_on_after_a_break_as_without_one(name: str, recipe: Recipe, tmp
     assert points == whole
 
 
-def test_later_draws_are_better_than_random(recipe: Recipe) -> None:
-    """Mean quality of the second half, over seeds, against random search on the same budget."""
+def late_quality(sampler: str, recipe: Recipe, seeds: int, trials: int) -> float:
+    """Sum of the qualities of the second half, over seeds."""
+    total = 0.0
+    for seed in range(seeds):
+        space = make_space({"space": NUMBERS, "sampler": {"name": sampler, "seed": seed}, "trials": trials})
+        total += sum(quality(point) for point in run(space, recipe, study_of(space), trials)[trials // 2 :])
+    return total
 
-    def late(sampler: str) -> float:
-        total = 0.0
-        for seed in range(4):
-            space = make_space({"space": NUMBERS, "sampler": {"name": sampler, "seed": seed}, "trials": 24})
-            total += sum(quality(point) for point in run(space, recipe, study_of(space), 24)[12:])
-        return total
 
-    assert late("tpe") > late("random")
+@pytest.mark.parametrize("name", ["tpe", "nsgaii", CMAES])
+def test_later_draws_are_better_than_random(name: str, recipe: Recipe) -> None:
+    assert late_quality(name, recipe, 4, 24) > late_quality("random", recipe, 4, 24)
+
+
+def test_later_draws_of_a_gaussian_process_are_better_than_random(recipe: Recipe) -> None:
+    assert late_quality("gp", recipe, 1, 12) > late_quality("random", recipe, 1, 12)
+
+
+CONDITIONAL = {
+    LOSS: {"choice": [{"name": "kl"}, {"name": "margin_mse"}]},
+    TEMPERATURE: {"float": [0.5, 8.0], "log": True, "when": {"stages.distill.loss.name": "kl"}},
+    NEGATIVES: {"int": [1, 15]},
+}
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "nsgaii", "gp"])
+def test_conditional_keys_and_choices_are_drawn_by_every_sampler_that_takes_them(name: str, recipe: Recipe) -> None:
+    space = make_space({"space": CONDITIONAL, "sampler": {"name": name, "seed": 2}, "trials": 9})
+
+    def draws() -> list[dict[str, Any]]:
+        study, points = study_of(space), []
+        for _ in range(9):
+            trial, point = ask(study, space, recipe)
+            study.tell(trial, float(point[NEGATIVES]) + (point[LOSS]["name"] == "kl"))
+            points.append(point)
+        return points
+
+    points = draws()
+    assert {point[LOSS]["name"] for point in points} == {"kl", "margin_mse"}
+    assert all((TEMPERATURE in point) == (point[LOSS]["name"] == "kl") for point in points)
+    assert draws() == points
+    # What a sampler cannot learn about is said.
+    assert drawn_at_random(space) == ((TEMPERATURE,) if name in ("nsgaii", "gp") else ())
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsgaii", "gp", "random"])

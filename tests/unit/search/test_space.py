@@ -75,6 +75,7 @@ IMPOSSIBLE = {
         space(sampler="cmaes", metric=["nDCG@10", "RR@10"], mode=["max", "max"], scheduler="none"),
         "sampler cmaes has one objective only",
     ),
+    "cmaes of one": (space(sampler="cmaes"), "sampler cmaes needs two numbers or more"),
     "seeds stopped": (space(seeds=3), "only their mean can be judged; write `scheduler: none`"),
     "grid of a continuum": (space(sampler="grid"), f"give {TEMPERATURE} a `choice` or a `step`"),
     "start outside": (space(start=[{TEMPERATURE: 5}]), f"start point 1: {TEMPERATURE} cannot be 5"),
