@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +15,13 @@ from stillhouse.scores.pipeline import ScoreReport
 from stillhouse.scores.store import ScoreStore
 from tests.cluster.scoring_world import World, make_world
 from tests.contracts import s3_server
+from tests.contracts.ports import free_port
 
 
 @pytest.fixture(scope="session")
 def s3_port() -> int:
     """A free port, where `s3` listens: the workers of the cluster get its address and credentials when they start."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
+    port = free_port()
     s3_server.export(port)
     return port
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.mlflow_server import free_port
+from tests.contracts.ports import free_port
 
 USER, PASSWORD = "stillhouse", "a-password-that-no-record-may-show"
 

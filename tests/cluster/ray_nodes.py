@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,15 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import stillhouse
+from tests.contracts.ports import free_port
 
 RAY = str(Path(sys.executable).with_name("ray"))
 SOURCE = str(Path(stillhouse.__file__).parents[1])
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
 
 
 def node_environment(changes: Mapping[str, str]) -> dict[str, str]:

@@ -17,8 +17,9 @@ from stillhouse.errors import TrackingError
 from stillhouse.tracking import MlflowTracker
 from stillhouse.tracking.mlflow_tracker import open_client
 from tests.cluster import postgres
-from tests.cluster.mlflow_server import free_port, start_server, stop
+from tests.cluster.mlflow_server import start_server, stop
 from tests.cluster.tracking_writer import EXPERIMENT, STEPS, files, loss, measures, shared
+from tests.contracts.ports import free_port
 from tests.contracts.s3_server import S3Server
 
 WRITERS = 8

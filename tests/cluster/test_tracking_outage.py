@@ -18,7 +18,8 @@ from stillhouse.search.record import Trial
 from stillhouse.tracking import MlflowTracker, Point, QueuedTracker
 from stillhouse.tracking.mlflow_tracker import open_client
 from tests.cluster import study_driver as toy
-from tests.cluster.mlflow_server import free_port, start_server, stop
+from tests.cluster.mlflow_server import start_server, stop
+from tests.contracts.ports import free_port
 
 
 def test_points_of_an_outage_arrive_when_the_server_is_back(

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.contracts.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
 
 def run_ranks(script: str, *arguments: str | Path, ranks: int = 2, timeout: float = 600) -> list[str]:
     """What each rank of tests/distributed/SCRIPT printed; fails when one does not end with 0."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(ranks),
         "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
         "OMP_NUM_THREADS": "1",

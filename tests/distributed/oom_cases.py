@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import resource
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch.distributed as dist
 from stillhouse.errors import TrainingError
 from stillhouse.training import loop, ranks, run
 from stillhouse.training.job import TrainingJob
+from tests.contracts.ports import free_port
 
 
 def limit_address_space(megabytes: int) -> None:
@@ -62,9 +62,7 @@ def main() -> None:
     for name, case in json.loads((root / "cases.json").read_text()).items():
         folder = root / case.get("folder", name)
         folder.mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            case["port"] = free.getsockname()[1]
+        case["port"] = free_port()
         children = []
         for rank in range(case["ranks"]):
             child = os.fork()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from stillhouse.training.job import TrainingJob
+from tests.contracts.ports import free_port
 from tests.contracts.training_jobs import STAGE, toy_job
 
 SCRIPT = Path(__file__).with_name("train_rank.py")
@@ -38,9 +38,7 @@ def job(toy, toy_candidates, workspace, backbone, tmp_path_factory) -> TrainingJ
 def start(job: TrainingJob, folder: Path, ranks: int = 1, pause: float = 0.0) -> list[subprocess.Popen[str]]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "job.json").write_text(json.dumps(asdict(job)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = [folder / "job.json", folder / "ckpt", folder / "out", pause]
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
     settings = {
