@@ -25,6 +25,7 @@ from stillhouse.cli import (
     run,
     score,
     scores,
+    search_report,
     suite,
     train,
     tune,
@@ -72,6 +73,7 @@ app.command("import")(import_.import_)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
+app.command("search-report")(search_report.search_report)
 app.command("reproduce")(reproduce.reproduce)
 app.command("suite")(suite.suite)
 app.command("cost")(cost.cost)

@@ -77,8 +77,11 @@ def tune(
         prepare(context)
         recorder.start()
         scores = score_training_pairs(context, choose_teacher(context))
-        _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
+        from stillhouse.pipeline.search_report import report_search  # needs Optuna
+
+        winner, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
         console.print(_trial_table(study))
+        report_search(context, recorder, winner, study, scores)
         return study
 
 

@@ -257,6 +257,8 @@ class SearchSpec(Spec):
     """None uses the space's own number."""
     overrides: dict[str, Any] = {}
     """Dotted overrides of the recipe that hold in trials only, e.g. a smaller `max_steps`."""
+    confirm_seeds: Annotated[int, Field(ge=0)] = 0
+    """Train the best values and the recipe's own with this many seeds each and compare them on test; 0 does not."""
 
 
 class RetrainSpec(_Workers):

@@ -78,6 +78,8 @@ class StudyResult:
     """Wall time over all sessions; 0 more when it was read from disk."""
     front: list[Trial] = field(default_factory=list)
     """Trials that no other beats in every measure; just the best for one objective."""
+    name: str = ""
+    """Its folder under `<root>/studies/`."""
 
 
 def identity(recipe: Recipe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
 from stillhouse.search.check import check_space
+from stillhouse.search.question import write_question
 from stillhouse.search.record import StudyFolder, StudyResult, Trial, best_of, front_of, study_id
 from stillhouse.search.recorder import Recorder
 from stillhouse.search.space import SearchSpace
@@ -47,6 +48,7 @@ def run_study(
     folder = StudyFolder(root, study_id(recipe, space, context))
     with folder.locked():
         recorder = Recorder(folder, tracker, parent_run, recipe, space, root, progress)
+        write_question(folder.path, recipe, space)
         ended = folder.trials()
         facts = folder.facts()
         finished = is_finished(space, facts, len(ended))
@@ -63,7 +65,8 @@ def run_study(
             search(recorder, objective, context, facts, placement(), metric_budget)
         recorder.finish()
         trials = folder.trials()
-        return StudyResult(best_of(trials, space), trials, folder.facts()["seconds"], front_of(trials, space))
+        seconds = folder.facts()["seconds"]
+        return StudyResult(best_of(trials, space), trials, seconds, front_of(trials, space), folder.name)
 
 
 def is_finished(space: SearchSpace, facts: Mapping[str, Any], num_ended: int) -> bool:
