@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install demo reproduce test lint check docs clean clean-runs
+.PHONY: help install demo reproduce search-page test lint check docs clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +36,10 @@ demo: install ## distil a ranker on real text and print the table; a second time
 
 reproduce: install ## run the papers' experiments at mini size, about an hour; a second time it resumes
 	$(BIN)/stillhouse reproduce
+
+search-page: install ## search on pydocs with a confirmation, about 20 minutes, and write docs/search/
+	$(BIN)/stillhouse tune pydocs-search --resume
+	$(BIN)/python -m benchmarks.search_page runs/pydocs-search docs/search
 
 # A process a core: with threads of its own on top, each test would wait for the others.
 test: install ## run the tests that need no Ray cluster, two processes at a time

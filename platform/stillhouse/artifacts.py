@@ -38,10 +38,10 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader never sees half of it."""
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
+    """Write JSON so that a reader never sees half of it; unsorted where the order of keys means something."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=sort_keys, ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -74,10 +74,11 @@ FLOORS = {
     "imports": 6,
     "search": 6,
     "comparison": 6,
-    "pipeline": 7,
-    "cluster": 7,
-    "reproduction": 8,
-    "cli": 9,
+    "study_report": 7,
+    "pipeline": 8,
+    "cluster": 8,
+    "reproduction": 9,
+    "cli": 10,
 }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from stillhouse.artifacts import atomic_file
-from stillhouse.comparison.content import Content
+from stillhouse.comparison.content import Content, Picture
 from stillhouse.comparison.svg import DRAWING, PALETTE, to_text
 
 
@@ -19,22 +20,26 @@ def write_page(content: Content, file: Path) -> list[Path]:
     Texts of the collection are escaped everywhere, and the page's content policy lets nothing load or run.
     """
     markdown, folder = file.with_suffix(".md"), file.with_name(f"{file.stem}_files")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for picture in content.pictures:
-        (folder / f"{picture.key}.svg").write_text(to_text(picture.drawing, alone=True), encoding="utf-8")
+    write_pictures(content.pictures, folder)
     for path, text in ((file, html(content)), (markdown, as_markdown(content, folder.name))):
         with atomic_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return [file, markdown, folder]
 
 
+def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
+    """Every picture as an SVG file with its colours; what was in the folder goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for picture in pictures:
+        (folder / f"{picture.key}.svg").write_text(to_text(picture.drawing, alone=True), encoding="utf-8")
+
+
 def html(content: Content) -> str:
     """The page; it holds all its pictures."""
     pictures = {picture.key: to_text(picture.drawing) for picture in content.pictures}
     return (
-        _environment(escaped=True)
+        environment(escaped=True)
         .get_template("page.html.j2")
         .render(content=content, pictures=pictures, palette=PALETTE, drawing=DRAWING)
     )
@@ -42,7 +47,11 @@ def html(content: Content) -> str:
 
 def as_markdown(content: Content, folder: str) -> str:
     """The same as Markdown; pictures are linked in `folder`."""
-    text = _environment(escaped=False).get_template("page.md.j2").render(content=content, folder=folder)
+    return tidy(environment(escaped=False).get_template("page.md.j2").render(content=content, folder=folder))
+
+
+def tidy(text: str) -> str:
+    """Markdown without the empty lines that a template leaves."""
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -65,13 +74,14 @@ def grade(value: int | None) -> str:
     return f"relevant, grade {value}" if value > 0 else f"judged not relevant, grade {value}"
 
 
-def _environment(*, escaped: bool) -> Environment:
-    environment = Environment(
+def environment(*, escaped: bool) -> Environment:
+    """The templates, with what they need to set text that nobody checked."""
+    found = Environment(
         loader=PackageLoader("stillhouse.comparison", "templates"),
         autoescape=escaped,  # noqa: S701 (Markdown has an escape of its own, the filter `md`)
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": in_markdown, "place": place, "grade": grade}
-    return environment
+    found.filters |= {"md": in_markdown, "place": place, "grade": grade}
+    return found

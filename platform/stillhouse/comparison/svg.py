@@ -32,12 +32,15 @@ PALETTE = """
 """
 DRAWING = """
 svg text { fill: var(--ink); font: 14px system-ui, sans-serif; }
+svg .halo { stroke: var(--paper); stroke-width: 4; stroke-linejoin: round; paint-order: stroke; }
 svg .soft { fill: var(--soft); font-size: 13px; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .axis { stroke: var(--soft); stroke-width: 1; }
 svg .curve { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; }
 svg .area { fill: var(--c); fill-opacity: 0.3; stroke: var(--c); stroke-width: 1.5; }
 svg .outline { fill: none; stroke: var(--c); stroke-width: 2; stroke-dasharray: 5 3; }
+svg .thread { fill: none; stroke: var(--c); stroke-width: 1.2; stroke-opacity: 0.6; }
+svg .chance { stroke: var(--ink); stroke-width: 3; }
 svg .full { fill: var(--c); stroke: var(--c); stroke-width: 1.5; }
 svg .hollow { fill: var(--paper); stroke: var(--c); stroke-width: 2; }
 """ + "\n".join(f"svg .s{index} {{ --c: var(--c{index}); }}" for index in range(STYLES))
@@ -52,9 +55,19 @@ def drawing(height: float, title: str, about: str) -> Element:
     return root
 
 
-def text(parent: Element, x: float, y: float, words: str, *, anchor: str = "start", soft: bool = False) -> Element:
-    """A line of text; `anchor` is start, middle or end."""
-    attributes = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor} | ({"class": "soft"} if soft else {})
+def text(
+    parent: Element,
+    x: float,
+    y: float,
+    words: str,
+    *,
+    anchor: str = "start",
+    soft: bool = False,
+    halo: bool = False,
+) -> Element:
+    """A line of text; `anchor` is start, middle or end; `halo` keeps what lies under it away."""
+    kind = " ".join(name for name, wanted in (("soft", soft), ("halo", halo)) if wanted)
+    attributes = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor} | ({"class": kind} if kind else {})
     element = SubElement(parent, "text", attributes)
     element.text = words
     return element
@@ -71,27 +84,46 @@ def curve(parent: Element, places: Sequence[tuple[float, float]], kind: str, das
     SubElement(parent, "polyline", {"points": points, "class": kind} | ({"stroke-dasharray": dash} if dash else {}))
 
 
-def marker(parent: Element, x: float, y: float, index: int, *, hollow: bool = False) -> None:
+def marker(parent: Element, x: float, y: float, index: int, *, hollow: bool = False, scale: float = 1.0) -> None:
     """The sign of series `index`: shape and colour both tell it from the others."""
     kind = f"s{index % STYLES} {'hollow' if hollow else 'full'}"
-    place = f"translate({x:.1f} {y:.1f})"
+    place = f"translate({x:.1f} {y:.1f})" + (f" scale({scale:.2f})" if scale != 1 else "")
     SubElement(parent, "path", {"d": MARKERS[index % STYLES], "transform": place, "class": kind})
 
 
-def frame(parent: Element, x: Axis, y: Axis, xlabel: str, ylabel: str, *, count: int = 5) -> None:
-    """Grid, ticks and names of both axes; `y` runs from the lower pixel to the upper one."""
-    rows = y.ticks(count)
-    for value, label in zip(rows, labels(rows), strict=True):
-        line(parent, x.start, y.place(value), x.end, y.place(value), "grid")
-        text(parent, x.start - 8, y.place(value) + 4.5, label, anchor="end", soft=True)
-    columns = x.ticks()
-    named = [f"{value:g}" for value in columns] if x.log else labels(columns)
-    for value, label in zip(columns, named, strict=True):
-        line(parent, x.place(value), y.start, x.place(value), y.start + 5, "axis")
-        text(parent, x.place(value), y.start + 20, label, anchor="middle", soft=True)
+Ticks = Sequence[tuple[float, str]]
+"""Pixels and their labels."""
+
+
+def frame(
+    parent: Element,
+    x: Axis,
+    y: Axis,
+    xlabel: str,
+    ylabel: str,
+    *,
+    count: int = 5,
+    columns: Ticks | None = None,
+    rows: Ticks | None = None,
+) -> None:
+    """Grid, ticks and names of both axes; `y` runs from the lower pixel to the upper one.
+
+    `columns` and `rows` stand in the place of the axes' own round numbers.
+    """
+    for place, label in _named(y, y.ticks(count)) if rows is None else rows:
+        line(parent, x.start, place, x.end, place, "grid")
+        text(parent, x.start - 8, place + 4.5, label, anchor="end", soft=True)
+    for place, label in _named(x, x.ticks()) if columns is None else columns:
+        line(parent, place, y.start, place, y.start + 5, "axis")
+        text(parent, place, y.start + 20, label, anchor="middle", soft=True)
     line(parent, x.start, y.start, x.end, y.start, "axis")
     text(parent, (x.start + x.end) / 2, y.start + 40, xlabel, anchor="middle")
     text(parent, 4, y.end - 12, ylabel)
+
+
+def _named(axis: Axis, values: Sequence[float]) -> list[tuple[float, str]]:
+    named = [f"{value:g}" for value in values] if axis.log else labels(values)
+    return [(axis.place(value), label) for value, label in zip(values, named, strict=True)]
 
 
 def shorten(name: str, limit: int = 62) -> str:

@@ -141,7 +141,7 @@ class Recorder:
             if path.exists():
                 self.tracker.artifact(self.parent, path, "report" if path.is_file() else f"report/{path.name}")
         for path in (*sorted(output.glob("*.*")), output / "student", output / "runs", output / "figures"):
-            if path.exists() and path.stem != "report":
+            if path.exists() and path.stem not in ("report", "search"):
                 self.tracker.artifact(self.parent, path, "" if path.is_file() else path.name)
 
     def end(self, status: Status = "FINISHED") -> None:

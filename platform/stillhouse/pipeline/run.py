@@ -59,6 +59,9 @@ def run(recipe: Recipe, *, console: Console, verbose: bool = False) -> RunResult
         if recipe.search is not None:
             winner, study = search_student(context, scores, recorder.tracker, recorder.parent)
             recorder.searched(study)
+            from stillhouse.pipeline.search_report import report_search  # needs Optuna
+
+            report_search(context, recorder, winner, study, scores)
         students = train_students(context, winner, scores)
         for name, model in students.items():
             other = student_recipe(recipe, winner, name)

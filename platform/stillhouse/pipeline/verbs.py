@@ -79,10 +79,13 @@ def tune(
         recorder.start()
         scores = score_training_pairs(context, choose_teacher(context))
         recorder.teacher(scores)
-        _, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
+        from stillhouse.pipeline.search_report import report_search  # needs Optuna
+
+        winner, study = search_student(context, scores, recorder.tracker, recorder.parent, resume=resume)
         register_best_trial(context, study)
         recorder.searched(study)
         console.print(trial_table(study))
+        report_search(context, recorder, winner, study, scores)
         return study
 
 

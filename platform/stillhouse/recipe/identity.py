@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 LATER: dict[str, dict[str, Any]] = {
+    "search": {"confirm_seeds": 0},
     "collection": {"seed": None, "keep_unlabelled": False},
     "teacher": {"seed": None},
     "stage": {"token_dropout": 0.0, "early_stopping": None, "query_prefix": None},

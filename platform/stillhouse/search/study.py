@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
 from stillhouse.search.check import check_space
+from stillhouse.search.question import write_question
 from stillhouse.search.record import StudyFolder, StudyResult, Trial, best_of, front_of, study_id
 from stillhouse.search.recorder import About, Recorder
 from stillhouse.search.space import SearchSpace
@@ -52,6 +53,7 @@ def run_study(
     folder = StudyFolder(root, study_id(recipe, space, context))
     with folder.locked():
         recorder = Recorder(folder, tracker, parent_run, recipe, space, root, progress, keep_models, about)
+        write_question(folder.path, recipe, space)
         ended = folder.trials()
         facts = folder.facts()
         finished = is_finished(space, facts, len(ended))

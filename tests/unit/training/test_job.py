@@ -8,7 +8,7 @@ import pytest
 
 from stillhouse.recipe import load_recipe, override
 from stillhouse.recipe.identity import LATER
-from stillhouse.recipe.tree import CollectionSpec, DualEncoderTeacher, GroupsSpec, OptimizerSpec, StageSpec
+from stillhouse.recipe.tree import CollectionSpec, DualEncoderTeacher, GroupsSpec, OptimizerSpec, SearchSpec, StageSpec
 from stillhouse.search.record import trial_key
 from stillhouse.training.curve import trim_curve
 from stillhouse.training.job import TrainingJob
@@ -102,6 +102,6 @@ def test_triples_count_by_content_and_not_by_path():
 
 def test_later_keys_stand_at_the_defaults_of_the_recipe():
     specs = {"stage": StageSpec, "optimizer": OptimizerSpec, "groups": GroupsSpec}
-    specs |= {"collection": CollectionSpec, "teacher": DualEncoderTeacher}
+    specs |= {"collection": CollectionSpec, "teacher": DualEncoderTeacher, "search": SearchSpec}
     for node, later in LATER.items():
         assert {name: specs[node].model_fields[name].default for name in later} == later
