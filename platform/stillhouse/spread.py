@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 
 def spread(
-    items: Sequence[dict[str, Any]],
+    items: Iterable[dict[str, Any]],
     actor: type[Any],
     arguments: dict[str, Any],
     *,
@@ -27,7 +27,10 @@ def spread(
     """
     with _quiet(no_progress_s):
         # One item a block: a block is what an actor takes, and what is tried again when it dies.
-        outcomes = ray.data.from_items(list(items), override_num_blocks=len(items)).map(
+        listed = list(items)
+        blocks = ray.data.from_items(listed, override_num_blocks=len(listed))
+        del listed  # Ray has them now
+        outcomes = blocks.map(
             actor,
             fn_constructor_kwargs=arguments,
             compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),

@@ -7,7 +7,6 @@ import importlib.metadata
 import time
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from stillhouse.collection import Collection
@@ -90,9 +89,7 @@ def _check_parity(
     """The first pairs of the plan by the endpoint and by the ranker it should equal."""
     assert spec.compare_with is not None
     queries, docs = collection.splits[split_name].queries, collection.docs
-    query_rows, doc_rows = (
-        np.concatenate([getattr(shard, name) for shard in plan.shards])[:pairs] for name in ("query_rows", "doc_rows")
-    )
+    query_rows, doc_rows = plan.first(pairs)
     ranker = load_ranker(spec.compare_with)
     plain = ranker.score(queries.texts(query_rows), [[docs.text(row)] for row in doc_rows.tolist()])[:, 0].numpy()
     try:

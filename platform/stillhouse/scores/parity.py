@@ -54,9 +54,7 @@ def check_parity(
 
     `arguments` are those of the job's actors. Raises StoreError beyond the tolerance, with what to do.
     """
-    rows = [
-        np.concatenate([getattr(shard, name) for shard in plan.shards])[:pairs] for name in ("query_rows", "doc_rows")
-    ]
+    rows = plan.first(pairs)
     plain = _scores(arguments | {"dtype": "float32", "device": "cpu"}, *rows)
     score: Callable[..., np.ndarray] = _scores
     if placement.actors:

@@ -167,7 +167,7 @@ def _outcomes(
     shards: list[Shard], arguments: dict[str, Any], placement: Placement, scorer: type[Scorer]
 ) -> Generator[Outcome]:
     """The shards' outcomes as they come."""
-    items = [
+    items = (
         {
             "partition": shard.partition,
             "generation": shard.generation,
@@ -175,7 +175,7 @@ def _outcomes(
             "doc_rows": shard.doc_rows.tobytes(),
         }
         for shard in shards
-    ]
+    )
     if not placement.actors:
         yield from map(scorer(**arguments), items)
         return

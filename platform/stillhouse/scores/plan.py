@@ -63,6 +63,13 @@ class Plan:
         # Once: a job asks after every shard, and a large one has ten thousands of them.
         object.__setattr__(self, "missing", sum(len(shard.doc_rows) for shard in self.shards))
 
+    def first(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Query rows and document rows of the first pairs to score."""
+        # No shard is empty: as many shards as pairs are enough, and all of them may be too many to join.
+        some = self.shards[:count]
+        query_rows, doc_rows = ([getattr(shard, name) for shard in some] for name in ("query_rows", "doc_rows"))
+        return np.concatenate(query_rows)[:count], np.concatenate(doc_rows)[:count]
+
 
 def make_plan(store: ScoreStore, queries: Texts, docs: Texts, pairs: pa.Table, size: int) -> Plan:
     """Cut the pairs into shards of at most `size`, then drop from each what the store has.
@@ -98,8 +105,7 @@ def _in_order(queries: Texts, docs: Texts, query_rows: np.ndarray, doc_rows: np.
             (docs, np.unique(doc_rows, return_inverse=True)),
         )
     ]
-    first: np.ndarray = np.unique(ranks[0] << 32 | ranks[1], return_index=True)[1]
-    return first
+    return np.asarray(np.unique(ranks[0] << 32 | ranks[1], return_index=True)[1])
 
 
 def _by_partition(queries: Texts, query_rows: np.ndarray, partitions: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -55,7 +55,7 @@ def test_only_the_path_is_pickled_and_the_arrays_are_mapped(docs, tmp_path):
     data = pickle.dumps(ids)
     assert len(data) < 500
     assert pickle.loads(data)[0].tolist() == ids[0].tolist()
-    assert isinstance(ids[0].base, np.memmap)
+    assert isinstance(ids[0].base.base, np.memmap)
 
 
 def test_a_tokenizer_that_finds_nothing(docs, tmp_path):
