@@ -188,6 +188,12 @@ def rate(pairs: int, seconds: list[float]) -> float:
 NOTES = [
     "The share counts every layer whole, as the model is defined; 'of the products needed' leaves out the last layer's "
     "rows that no score reads.",
+    "Tried, one call on 12 pairs of 160 tokens, 12 heads of 32, bfloat16: scaled_dot_product_attention 5.0 ms without "
+    "and 6.0 with a mask, the library's eager attention 5.3, plain products with the softmax in place 2.6 (float32: "
+    "6.1, 6.5, 7.4, 5.3). Of the 2.6 ms the softmax is 1.5.",
+    "Tried: products of 8,192 tokens are no faster than of 2,048 (float32 with packed weights up to 40 % slower).",
+    "Packed weights against the default product: float32 1.7 to 2.6 x (the default is MKL, slow on an AMD processor), "
+    "bfloat16 1.1 to 1.4 x; GELU in the product costs nothing, apart it is a tenth.",
 ]
 
 if __name__ == "__main__":

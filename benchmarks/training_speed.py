@@ -232,6 +232,10 @@ def ndcg(data: Data, folder: Path) -> float:
 
 NOTES = [
     "The teacher is BM25 as a share of the query's best, times 2, with 6 for documents judged relevant.",
+    "Tried on a step of 64 pairs, 136 tokens on average, bfloat16, dropout 0: the library's eager forward 3.4 s, with "
+    "freed memory kept 2.3; layers written out 1.8, with freed memory kept 1.65, of which matrix products are 0.95.",
+    "Not tried further: sparse gradients of embeddings, another optimiser or clip: both are 12 ms of 1,640 together.",
+    "torch draws a dropout mask in 5.3 ns an element; 16 bits of SFC64 an element cost 0.44.",
 ]
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stillhouse.rankers.dropout import factors
+
 
 @dataclass(frozen=True)
 class HiddenKeys:
@@ -73,7 +75,7 @@ class _Attention(torch.autograd.Function):
             weights = _weights(scaled, key, hidden)
             kept = None
             if dropout > 0:
-                kept = torch.empty_like(weights).bernoulli_(1 - dropout).div_(1 - dropout)
+                kept = factors(weights, dropout)
             ctx.save_for_backward(scaled, key, value, weights, kept)
             return torch.bmm(weights if kept is None else weights * kept, value)
 

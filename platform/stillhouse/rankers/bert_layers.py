@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from stillhouse.rankers import packed_layers
-from stillhouse.rankers.attention import attend, hidden_keys, join_heads, split_heads
+from stillhouse.rankers.attention import HiddenKeys, attend, hidden_keys, join_heads, split_heads
 from stillhouse.rankers.backbones import layers_of
 from stillhouse.rankers.batching import Tokens
+from stillhouse.rankers.dropout import dropout
 
 KINDS = ("BertLayer", "CamembertLayer", "ElectraLayer", "RobertaLayer", "XLMRobertaLayer")
 """Layers of one design (`attention.self`, `attention.output`, `intermediate`, `output`), by the name of their class."""
@@ -52,27 +53,35 @@ def states(model: Any, tokens: Tokens, *, types: bool, first_only: bool = False)
         if packed is not None:
             return packed_layers.run(packed, hidden_PLD, hidden, first_only=first_only)
     for layer in layers[:-1]:
-        hidden_PLD = _run(layer, hidden_PLD, hidden_PLD, hidden)
-    rows = hidden_PLD[:, :1] if first_only else hidden_PLD
-    output_PMD = _run(layers[-1], rows, hidden_PLD, hidden)
+        hidden_PLD = _run(layer, hidden_PLD, hidden)
+    output_PMD = _run(layers[-1], hidden_PLD, hidden, first_only=first_only)
     packed_layers.forget_on_backward(model, output_PMD)
     return output_PMD
 
 
-def _run(layer: Any, rows_PMD: Tensor, hidden_PLD: Tensor, hidden: Any) -> Tensor:
-    """One layer for some of its rows, which read all of them."""
+def _run(layer: Any, hidden_PLD: Tensor, hidden: HiddenKeys | None, *, first_only: bool = False) -> Tensor:
+    """One layer, [P, L, D], or [P, 1, D] for the first token alone, which reads all of them."""
     own: Any = layer.attention.self
     heads = own.num_attention_heads
+    rows_PMD = hidden_PLD[:, :1] if first_only else hidden_PLD
+    # Cast once: autocast would do it for each of the three products, and again on the way back.
+    read_PLD = hidden_PLD.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else hidden_PLD
     context = attend(
-        split_heads(own.query(rows_PMD), heads),
-        split_heads(own.key(hidden_PLD), heads),
-        split_heads(own.value(hidden_PLD), heads),
+        split_heads(own.query(read_PLD[:, :1] if first_only else read_PLD), heads),
+        split_heads(own.key(read_PLD), heads),
+        split_heads(own.value(read_PLD), heads),
         hidden,
         dropout=own.dropout.p if layer.training else 0.0,
     )
-    attended_PMD = layer.attention.output(join_heads(context, len(hidden_PLD)), rows_PMD)
-    output_PMD: Tensor = layer.output(layer.intermediate(attended_PMD), attended_PMD)
-    return output_PMD
+    attended_PMD = _added(layer.attention.output, join_heads(context, len(hidden_PLD)), rows_PMD)
+    return _added(layer.output, layer.intermediate(attended_PMD), attended_PMD)
+
+
+def _added(output: Any, x: Tensor, residual: Tensor) -> Tensor:
+    """What the two output modules of a layer do: dense, dropout, residual, norm."""
+    dropped = dropout(output.dense(x), output.dropout.p if output.training else 0.0)
+    added: Tensor = output.LayerNorm(dropped + residual)
+    return added
 
 
 def head_logits(model: Any, hidden_P1D: Tensor) -> Tensor:

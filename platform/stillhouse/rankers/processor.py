@@ -9,7 +9,8 @@ import sys
 import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST = 2**30
+_LARGEST, _LARGEST_OF_OLD = 2**30, 2**25
+"""Older C libraries refuse more than the second."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,5 +37,6 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError):
         logger.debug("no glibc: freed memory goes back to the system as this C library decides")
         return
-    set_option(_M_MMAP_THRESHOLD, _LARGEST)
+    if not set_option(_M_MMAP_THRESHOLD, _LARGEST):
+        set_option(_M_MMAP_THRESHOLD, _LARGEST_OF_OLD)
     set_option(_M_TRIM_THRESHOLD, _LARGEST)

@@ -12,6 +12,7 @@ import torch
 from stillhouse.rankers import RANKERS, bert_layers, packed_layers
 from stillhouse.rankers.attention import attend, hidden_keys
 from stillhouse.rankers.base import Ranker
+from stillhouse.rankers.dropout import dropout
 from tests.contracts.tiny_models import write_model
 
 QUERIES = [[30, 31, 32], [33], [34, 35, 36, 37, 38]]
@@ -150,6 +151,24 @@ def test_attention_equals_torchs_and_its_gradient_is_the_derivative() -> None:
         return attend(*inputs, hidden, dropout=0.3)
 
     assert torch.autograd.gradcheck(dropped, (query, key, value))
+
+
+def test_dropout_drops_its_share_and_follows_the_seed() -> None:
+    x = torch.ones(1000, 401)
+    torch.manual_seed(7)
+    first, second = dropout(x, 0.1), dropout(x, 0.1)
+    torch.manual_seed(7)
+    assert torch.equal(dropout(x, 0.1), first)
+    assert not torch.equal(second, first)
+    dropped = (first == 0).float()
+    deviation = (0.1 * 0.9 / x.numel()) ** 0.5
+    assert abs(float(dropped.mean()) - 0.1) < 5 * deviation
+    torch.testing.assert_close(first[first != 0], torch.full_like(first[first != 0], 1 / 0.9))
+    # Neighbours share a 64-bit word: their draws have no correlation (401,000 pairs, five deviations of 1 / sqrt(n)).
+    for shift in (1, 2, 3, 4):
+        pairs = torch.stack([dropped.flatten()[:-shift], dropped.flatten()[shift:]])
+        assert abs(float(torch.corrcoef(pairs)[0, 1])) < 5 / x.numel() ** 0.5
+    assert torch.equal(dropout(x, 0.0), x)
 
 
 def test_dropout_keeps_the_mean_of_the_weights() -> None:
