@@ -53,7 +53,8 @@ FACTS = """
   the folder of a trained teacher. `small-bert-{2,4,6,8,10,12}-{128,256,512,768}` are the small BERTs
   (arXiv:1908.08962) from the hub.
 - **Speed and memory.** `gradient_checkpointing`; `compile: true` compiles each block; `attention` is `sdpa` on a GPU
-  and `eager` on a CPU unless chosen; `dtype: auto` takes bfloat16 where the hardware has it.
+  and `eager` on a CPU unless chosen, where BERT-like encoders run layers written out for it; `dtype: auto` takes
+  bfloat16 where the hardware has it.
 """
 
 SECTIONS = {

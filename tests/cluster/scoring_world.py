@@ -45,11 +45,11 @@ class World:
     pairs: pa.Table
 
     def store(self, root: str | Path) -> ScoreStore:
-        return ScoreStore(place_of(root, PATIENCE_S), identity_of(self.ranker), partitions=4)
+        return ScoreStore(place_of(root, PATIENCE_S), identity_of(self.ranker, "float32"), partitions=4)
 
     def score(self, store: ScoreStore, pairs: pa.Table | None = None, **options: Any) -> ScoreReport:
         pairs = self.pairs if pairs is None else pairs
-        options = {"shard_size": PAIRS_PER_SHARD} | options
+        options = {"shard_size": PAIRS_PER_SHARD, "dtype": "float32"} | options
         return score_pairs(store, self.ranker_path, self.collection, "train", pairs, **options)
 
     def driver(self, root: str | Path) -> subprocess.Popen[str]:

@@ -216,7 +216,9 @@ class RankerContract:
             scores.square().sum().backward()
             results.append((scores, next(p.grad for p in one.parameters() if p.requires_grad)))
         torch.testing.assert_close(results[1][0], results[0][0])
-        torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-6)
+        # Of the largest: on a CPU layers that keep all their states may sum in another order (`bert_layers`).
+        largest = results[0][1].abs().max()
+        torch.testing.assert_close(results[1][1] / largest, results[0][1] / largest, rtol=1e-4, atol=1e-5)
 
     def test_bfloat16(self, folder: Path, ranker: Ranker) -> None:
         expected = ranker.score(QUERIES, DOCS)

@@ -15,7 +15,7 @@ from stillhouse.errors import BackboneError
 from stillhouse.rankers import saving
 from stillhouse.rankers.backbones import load_tokenizer, resolve
 from stillhouse.rankers.batching import Ids, Row, Tokens, pad
-from stillhouse.rankers.encoder import encode, load_encoder, reads_types
+from stillhouse.rankers.encoder import load_encoder, reads_types, states
 from stillhouse.rankers.heads import Float32Linear
 from stillhouse.rankers.reps import Vectors
 from stillhouse.rankers.separable import SeparableRanker
@@ -87,8 +87,7 @@ class Colbert(SeparableRanker):
         expansion_PL = tokens.types_PL == EXPANSION
         seen_PL = tokens.mask_PL if self.spec.attend_to_masks else tokens.mask_PL * ~expansion_PL
         seen = Tokens(tokens.ids_PL, seen_PL, tokens.types_PL.clamp(min=0))
-        hidden_PLD: Tensor = encode(self.backbone, seen, types=self.types).last_hidden_state
-        return hidden_PLD
+        return states(self.backbone, seen, types=self.types, attention=self.spec.attention)
 
     def _compare(self, queries: Any, docs: Any) -> Tensor:
         with torch.autocast(queries.values_NLD.device.type, enabled=False):

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from stillhouse.errors import BackboneError
-from stillhouse.rankers import saving
+from stillhouse.rankers import bert_layers, saving
 from stillhouse.rankers.backbones import load_model, load_tokenizer, read_config, resolve
 from stillhouse.rankers.batching import Tokens
-from stillhouse.rankers.encoder import encode, reads_types
+from stillhouse.rankers.encoder import encode, reads_types, states
 from stillhouse.rankers.heads import Float32Linear, pool
 from stillhouse.rankers.joint import JointRanker
 from stillhouse.rankers.kinds import check_encoder
@@ -67,17 +67,26 @@ class CrossEncoder(JointRanker):
 
     def _score_rows(self, tokens: Tokens) -> Tensor:
         if self.head is None:
-            self.choose_attention(self.backbone)
-            logits_P1: Tensor = encode(self.backbone, tokens, types=self.types).logits
-            return logits_P1[:, 0].float()
-        hidden_PLD = self.hidden_states(tokens, "doc")
+            return self._own_logits(tokens)[:, 0].float()
+        hidden_PLD = self._states(tokens, first_only=self.spec.pooling == "cls")
         scores_P1: Tensor = self.head(pool(hidden_PLD, tokens.mask_PL, self.spec.pooling))
         return scores_P1[:, 0]
 
-    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+    def _own_logits(self, tokens: Tokens) -> Tensor:
+        """What the backbone's own head says, [P, 1]; every head that BERT-like models have reads the first token."""
+        if self.spec.attention == "auto" and bert_layers.covers(self.backbone.base_model):
+            return bert_layers.head_logits(self.backbone, self._states(tokens, first_only=True))
         self.choose_attention(self.backbone)
-        hidden_PLD: Tensor = encode(self.backbone.base_model, tokens, types=self.types).last_hidden_state
-        return hidden_PLD
+        logits_P1: Tensor = encode(self.backbone, tokens, types=self.types).logits
+        return logits_P1
+
+    def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        return self._states(tokens, first_only=False)
+
+    def _states(self, tokens: Tokens, *, first_only: bool) -> Tensor:
+        self.choose_attention(self.backbone)
+        model, attention = self.backbone.base_model, self.spec.attention
+        return states(model, tokens, types=self.types, attention=attention, first_only=first_only)
 
     def _own_head(self) -> list[nn.Module]:
         """Every module of a classification model that is not its encoder, and the pooler inside the encoder."""

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from stillhouse.rankers import saving
 from stillhouse.rankers.backbones import load_tokenizer, resolve
 from stillhouse.rankers.batching import Batch, Tokens
-from stillhouse.rankers.encoder import encode, load_encoder, reads_types
+from stillhouse.rankers.encoder import load_encoder, reads_types, states
 from stillhouse.rankers.heads import Float32LayerNorm, Float32Linear, Float32Scale, pool
 from stillhouse.rankers.separable import SeparableRanker
 from stillhouse.recipe.rankers import DualEncoderSpec
@@ -64,7 +64,7 @@ class DualEncoder(SeparableRanker):
         return {"": "backbone"} if self.spec.tied else {"": "backbone", "doc_encoder": "doc_backbone"}
 
     def _encode(self, tokens: Tokens, side: str) -> Tensor:
-        hidden_PLD = self.hidden_states(tokens, side)
+        hidden_PLD = self._states(tokens, side, first_only=self.spec.pooling == "cls")
         reps_PD = self.dropout(self.norm(self.projection(pool(hidden_PLD, tokens.mask_PL, self.spec.pooling))))
         return normalize(reps_PD, dim=-1) if self.spec.similarity == "cosine" else reps_PD
 
@@ -72,10 +72,12 @@ class DualEncoder(SeparableRanker):
         return self.backbone if side == "query" or self.spec.tied else self.doc_backbone
 
     def hidden_states(self, tokens: Tokens, side: str) -> Tensor:
+        return self._states(tokens, side, first_only=False)
+
+    def _states(self, tokens: Tokens, side: str, *, first_only: bool) -> Tensor:
         model = self.encoder_of(side)
         self.choose_attention(model)
-        hidden_PLD: Tensor = encode(model, tokens, types=self.types).last_hidden_state
-        return hidden_PLD
+        return states(model, tokens, types=self.types, attention=self.spec.attention, first_only=first_only)
 
     def encode_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Vectors of a collated batch: queries [Q, D] and documents [Q * K, D] by slot, zeros in padded slots.

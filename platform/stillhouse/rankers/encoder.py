@@ -6,8 +6,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import AutoModel
 
+from stillhouse.rankers import bert_layers
 from stillhouse.rankers.backbones import load_model, read_config
 from stillhouse.rankers.batching import Tokens
 from stillhouse.rankers.kinds import check_encoder
@@ -33,3 +35,14 @@ def encode(model: Any, tokens: Tokens, *, types: bool) -> Any:
     if types:
         arguments["token_type_ids"] = tokens.types_PL
     return model(**arguments)
+
+
+def states(model: Any, tokens: Tokens, *, types: bool, attention: str, first_only: bool = False) -> Tensor:
+    """The encoder's last states [P, L, D]; with `first_only` perhaps no more than [P, 1, D], the first token's.
+
+    `attention` is the recipe's: `auto` takes the layers written out for a CPU where they cover the model.
+    """
+    if attention == "auto" and bert_layers.covers(model):
+        return bert_layers.states(model, tokens, types=types, first_only=first_only)
+    hidden_PLD: Tensor = encode(model, tokens, types=types).last_hidden_state
+    return hidden_PLD

@@ -67,7 +67,7 @@ class _Layered(_Ranker):
 
 class _Transformer(_Layered):
     attention: Literal["auto", "eager", "sdpa"] = "auto"
-    """`auto`: eager on CPU, where it is faster for narrow heads, sdpa elsewhere."""
+    """`auto`: eager on CPU (BERT-like encoders: layers written out for it), where it is faster, sdpa elsewhere."""
 
 
 class CrossEncoderSpec(_Transformer):

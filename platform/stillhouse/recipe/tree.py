@@ -198,6 +198,7 @@ class StoreSpec(Spec):
     actors: Annotated[int, Field(ge=0)] | None = None
     """Scoring actors; None takes what the cluster has, less one CPU. 0 scores in the command's process, without Ray."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the teacher's weights; `auto`: bfloat16 on a GPU and on a CPU that multiplies it natively, else float32."""
     parity_check: Annotated[int, Field(ge=0)] = 0
     """Pairs scored in float32 on a CPU as well before a job, to see what dtype and backend change."""
     parity_tolerance: Annotated[float, Field(gt=0)] = 0.1

@@ -26,7 +26,14 @@ def identity_of(ranker: Ranker, dtype: Dtype = "auto", device: Device = "cpu") -
 
 
 def resolve_dtype(dtype: Dtype, device: Device) -> str:
-    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    """`auto` is bfloat16 on a GPU and on a CPU that multiplies it natively, float32 on other CPUs.
+
+    The CPU is the one of this process, which names the store; actors elsewhere get the dtype by its name.
+    """
     if dtype != "auto":
         return dtype
-    return "bfloat16" if device == "cuda" else "float32"
+    if device == "cuda":
+        return "bfloat16"
+    from stillhouse.rankers.processor import multiplies_bfloat16  # here: it brings torch with it
+
+    return "bfloat16" if multiplies_bfloat16() else "float32"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillhouse.rankers.batching import Batch
 
 # Pairs per padded piece of a forward: small pieces waste less padding, large ones keep a GPU busy.
-PAIRS_PER_CHUNK = {"cpu": 32, "cuda": 256}
+PAIRS_PER_CHUNK = {"cpu": 16, "cuda": 256}
 
 
 @dataclass(frozen=True)

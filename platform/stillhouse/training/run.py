@@ -9,6 +9,7 @@ import torch
 
 from stillhouse.rankers import lora, mlm_head
 from stillhouse.rankers.base import Ranker
+from stillhouse.rankers.processor import keep_freed_memory, multiplies_bfloat16
 from stillhouse.training import checkpoints, evaluations, ranks, sharding
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
@@ -26,10 +27,7 @@ def pick_dtype(dtype: Literal["auto", "float32", "bfloat16"], device: torch.devi
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and (
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16() else torch.float32
 
 
 def run_job(
@@ -57,6 +55,8 @@ def run_job(
         place="stages",
     )
     device = device or pick_device()
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype = pick_dtype(job.scale_spec.dtype, device)
     masking = any(mask_losses(stage) for stage in job.stage_specs.values())
     # The masked-LM head is tied to the word embeddings: they have to be there when it is made.

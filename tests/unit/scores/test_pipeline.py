@@ -17,6 +17,7 @@ import stillhouse
 from stillhouse.collection import Collection
 from stillhouse.errors import StoreError
 from stillhouse.rankers import RANKERS, Ranker, load_ranker
+from stillhouse.rankers.processor import multiplies_bfloat16
 from stillhouse.scores.attempts import Attempts
 from stillhouse.scores.identity import identity_of, resolve_dtype
 from stillhouse.scores.journal import read_jobs
@@ -52,11 +53,11 @@ def ranker(teacher: Path) -> Ranker:
 def score(
     store: ScoreStore, teacher: Path, toy: Collection, pairs: pa.Table = GRID, *, shard_size: int = 16
 ) -> ScoreReport:
-    return score_pairs(store, teacher, toy, "train", pairs, num_actors=0, shard_size=shard_size)
+    return score_pairs(store, teacher, toy, "train", pairs, dtype="float32", num_actors=0, shard_size=shard_size)
 
 
 def test_scores_are_the_ranker_s(tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection) -> None:
-    store = ScoreStore(tmp_path, identity_of(ranker), 3)
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"), 3)
     report = score(store, teacher, toy)
     assert (report.scored, report.reused, len(store)) == (120, 0, 120)
     queries = toy.splits["train"].queries
@@ -71,7 +72,7 @@ def test_scores_are_the_ranker_s(tmp_path: Path, teacher: Path, ranker: Ranker, 
 def test_only_what_is_new_is_scored_whatever_the_rows_say(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection
 ) -> None:
-    store = ScoreStore(tmp_path, identity_of(ranker), 3)
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"), 3)
     some = pairs_of([(0, 1), (0, 2), (5, 1), (0, 2), (0, 1)])
     assert score(store, teacher, toy, some).scored == 3
     report = score(store, teacher, toy)
@@ -82,7 +83,7 @@ def test_only_what_is_new_is_scored_whatever_the_rows_say(
 def test_the_digest_does_not_depend_on_the_order_of_the_pairs(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection
 ) -> None:
-    stores = [ScoreStore(tmp_path / name, identity_of(ranker), 3) for name in ("one", "other")]
+    stores = [ScoreStore(tmp_path / name, identity_of(ranker, "float32"), 3) for name in ("one", "other")]
     score(stores[0], teacher, toy)
     score(stores[1], teacher, toy, GRID.take(pa.array(np.random.default_rng(0).permutation(len(GRID)))))
     assert stores[0].digest() == stores[1].digest()
@@ -92,7 +93,10 @@ def test_a_job_that_stopped_leaves_the_same_shards_to_do(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection
 ) -> None:
     """Also where a part of a shard's pairs stood in the store before: the batches are the same again."""
-    store, whole = ScoreStore(tmp_path, identity_of(ranker), 3), ScoreStore(tmp_path / "w", identity_of(ranker), 3)
+    store, whole = (
+        ScoreStore(tmp_path, identity_of(ranker, "float32"), 3),
+        ScoreStore(tmp_path / "w", identity_of(ranker, "float32"), 3),
+    )
     some = pairs_of([(query, 4) for query in range(12)])
     for each in (store, whole):
         score(each, teacher, toy, some)
@@ -104,7 +108,7 @@ def test_a_job_that_stopped_leaves_the_same_shards_to_do(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_pairs(store, teacher, toy, "train", GRID, num_actors=0, shard_size=16, progress=stop)
+        score_pairs(store, teacher, toy, "train", GRID, dtype="float32", num_actors=0, shard_size=16, progress=stop)
     left = plan(store, toy)
     assert 0 < left.missing < planned.missing
     names = [shard.generation for shard in planned.shards]
@@ -141,7 +145,7 @@ def test_a_shard_is_half_a_minute_of_work(ranker: Ranker) -> None:
 def test_a_damaged_file_is_set_aside_and_scored_again_with_the_same_bits(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection
 ) -> None:
-    store = ScoreStore(tmp_path, identity_of(ranker), 3)
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"), 3)
     score(store, teacher, toy)
     digest = store.digest()
     path = store.files()[2]
@@ -173,7 +177,7 @@ def test_a_score_that_is_not_finite_stops_its_shard_only_and_names_the_pair(
         (q, d) for q in range(12) for d in range(10) if word not in queries.text(q) + " " + toy.docs.text(d)
     ]  # fmt: skip
     query = next(q for q, _ in clean)
-    store = ScoreStore(tmp_path, identity_of(ranker), 3)
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"), 3)
     expected = (
         f"1 of its shards not scored.*query {queries.ids[query]}, document {toy.docs.ids[7]}: the teacher gives nan"
     )
@@ -186,7 +190,7 @@ def test_a_score_that_is_not_finite_stops_its_shard_only_and_names_the_pair(
 def test_a_shard_that_had_its_tries_is_named_and_the_rest_is_scored(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = ScoreStore(tmp_path, identity_of(ranker), 3)
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"), 3)
     bad = plan(store, toy).shards[1].generation
     begin = Attempts.begin
 
@@ -198,7 +202,7 @@ def test_a_shard_that_had_its_tries_is_named_and_the_rest_is_scored(
 
     monkeypatch.setattr(Attempts, "begin", had_two)
     with pytest.raises(StoreError, match=rf"gen={bad} .* ended its actor 2 times and is set aside"):
-        score_pairs(store, teacher, toy, "train", GRID, num_actors=0, shard_size=16, max_tries=2)
+        score_pairs(store, teacher, toy, "train", GRID, dtype="float32", num_actors=0, shard_size=16, max_tries=2)
     monkeypatch.undo()
     left = 120 - len(store)
     assert 0 < left <= 16
@@ -207,13 +211,13 @@ def test_a_shard_that_had_its_tries_is_named_and_the_rest_is_scored(
 
 def test_another_teacher_s_store_is_refused(tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection) -> None:
     with pytest.raises(StoreError, match="belongs to another teacher"):
-        score(ScoreStore(tmp_path, identity_of(ranker) | {"weights": "0"}), teacher, toy)
+        score(ScoreStore(tmp_path, identity_of(ranker, "float32") | {"weights": "0"}), teacher, toy)
     with pytest.raises(StoreError, match="belongs to another teacher"):
         score(ScoreStore(tmp_path, identity_of(ranker, "bfloat16")), teacher, toy)
 
 
 def test_rows_that_are_no_rows_are_refused(tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection) -> None:
-    store = ScoreStore(tmp_path, identity_of(ranker))
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"))
     with pytest.raises(StoreError, match="doc_row goes from 3 to 60, but there are 60 texts"):
         score(store, teacher, toy, pairs_of([(0, 3), (0, 60)]))
     with pytest.raises(StoreError, match="query_row goes from -1 to 0"):
@@ -231,29 +235,38 @@ def test_no_cluster_is_a_store_error() -> None:
 
 
 def test_identity_is_what_decides_the_scores(ranker: Ranker, backbone: Path, tmp_path: Path) -> None:
-    identity = identity_of(ranker)
+    identity = identity_of(ranker, "float32")
     options = {"seed": 1, "query_max_length": 8, "doc_max_length": 16}
     again = RANKERS["cross_encoder"].from_backbone(str(backbone), **options, dropout=0.3, gradient_checkpointing=True)
-    assert identity_of(again) == identity
+    assert identity_of(again, "float32") == identity
     assert identity["dtype"] == "float32"
     assert identity["options"]["doc_max_length"] == 16
     others = [
         identity_of(ranker, "bfloat16"),
         identity_of(ranker, "float32", "cuda"),
-        identity_of(RANKERS["cross_encoder"].from_backbone(str(backbone), **options | {"seed": 2})),
-        identity_of(RANKERS["cross_encoder"].from_backbone(str(backbone), **options | {"doc_max_length": 15})),
-        identity_of(RANKERS["dual_encoder"].from_backbone(str(backbone), query_max_length=8, doc_max_length=16)),
+        identity_of(RANKERS["cross_encoder"].from_backbone(str(backbone), **options | {"seed": 2}), "float32"),
+        identity_of(
+            RANKERS["cross_encoder"].from_backbone(str(backbone), **options | {"doc_max_length": 15}), "float32"
+        ),
+        identity_of(
+            RANKERS["dual_encoder"].from_backbone(str(backbone), query_max_length=8, doc_max_length=16), "float32"
+        ),
     ]
     keys = {ScoreStore(tmp_path, each).key for each in [identity, *others]}
     assert len(keys) == 6
-    assert [resolve_dtype("auto", "cpu"), resolve_dtype("auto", "cuda")] == ["float32", "bfloat16"]
+    native = "bfloat16" if multiplies_bfloat16() else "float32"
+    assert [resolve_dtype("auto", "cpu"), resolve_dtype("auto", "cuda")] == [native, "bfloat16"]
+    assert [resolve_dtype(name, "cpu") for name in ("float32", "bfloat16")] == ["float32", "bfloat16"]
 
 
 def test_a_full_disk_stops_the_job_and_the_same_command_goes_on(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection
 ) -> None:
     """The kernel refuses files above a size: the last shards of a growing size do not fit."""
-    store, whole = ScoreStore(tmp_path, identity_of(ranker), 1), ScoreStore(tmp_path / "w", identity_of(ranker), 1)
+    store, whole = (
+        ScoreStore(tmp_path, identity_of(ranker, "float32"), 1),
+        ScoreStore(tmp_path / "w", identity_of(ranker, "float32"), 1),
+    )
     score(whole, teacher, toy, shard_size=40)
     size = max(path.stat().st_size for path in whole.files())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -277,7 +290,7 @@ def test_a_failure_of_the_teacher_is_one_line(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(type(ranker), "score_tokens", out_of_memory)
-    store = ScoreStore(tmp_path, identity_of(ranker))
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"))
     with pytest.raises(StoreError, match=r"^RuntimeError: out of memory$"):
         score(store, teacher, toy)
     assert read_jobs(store.path)[0]["state"] == "failed"
