@@ -8,6 +8,7 @@ Words of two or more characters, lower case, English stop words dropped, Snowbal
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from stillhouse.artifacts import cached_folder, stable_hash
 from stillhouse.candidates.ranking import best_first, id_ranks
 from stillhouse.collection.texts import Collection, Texts
 from stillhouse.errors import CollectionError
+
+CHUNK = 20_000
+"""Documents whose stems stand in memory as strings at a time."""
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # it asks for DEBUG when imported
 
@@ -53,16 +57,29 @@ def rank(
         yield query_row, (best, scores[best])
 
 
+def _numbered(docs: Texts) -> tuple[list[array[int]], dict[str, int]]:
+    """The stems of each document as numbers, and the number of each stem.
+
+    A number takes 4 bytes, a string of its own about 55: of a million documents that is most of the memory.
+    """
+    vocabulary: dict[str, int] = {}
+    numbered = []
+    for start in range(0, len(docs), CHUNK):
+        for stems in tokenise(docs.texts(range(start, min(start + CHUNK, len(docs))))):
+            numbered.append(array("i", [vocabulary.setdefault(stem, len(vocabulary)) for stem in stems]))
+    return numbered, vocabulary
+
+
 def _index(docs: Texts, k1: float, b: float, root: Path) -> bm25s.BM25:
     """The index of all documents, kept on disk: every split of a collection needs it."""
     path = Path(root) / "bm25" / stable_hash([docs.digest, k1, b, version()])
 
     def build(folder: Path) -> dict[str, Any]:
-        tokens = tokenise(docs.texts(range(len(docs))))
-        if not any(tokens):
+        tokens, vocabulary = _numbered(docs)
+        if not vocabulary:
             raise CollectionError(f"{docs.path}: no document has a word that BM25 can index")
         index = bm25s.BM25(method="lucene", k1=k1, b=b)
-        index.index(tokens, create_empty_token=False, show_progress=False)
+        index.index((tokens, vocabulary), create_empty_token=False, show_progress=False)
         index.save(str(folder), show_progress=False)
         return {"documents": len(tokens), "tokens": sum(map(len, tokens))}
 
