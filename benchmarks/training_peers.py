@@ -1,6 +1,6 @@
 """The peers' own trainers on groups given as texts: when each of their steps ended.
 
-Also run by the interpreter of an environment with PyLate, so this file imports nothing of stillhouse.
+Run in a process of its own, by the interpreter of the peer's environment, so this file imports nothing of stillhouse.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from importlib import metadata
 from typing import Any
 
 SETTINGS = {"report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "use_cpu": True}
@@ -92,10 +93,10 @@ def _parts(kind: str, folder: str, options: dict[str, Any]) -> tuple[Any, Any, A
         MultiVectorEncoderTrainer,
         MultiVectorEncoderTrainingArguments,
     )
-    from sentence_transformers.multi_vector_encoder.losses import DistillKLDivLoss
+    from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 
     many = MultiVectorEncoder(folder, device="cpu")
-    late = DistillKLDivLoss(many, temperature=options["temperature"])
+    late = MultiVectorDistillKLDivLoss(many, temperature=options["temperature"])
     return many, MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments, late, {}
 
 
@@ -104,13 +105,16 @@ def _dropout(rate: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """What the other environment does: read the training as JSON, print when its steps ended."""
+    """What the peer's process does: read the training as JSON, print when its steps ended and the versions."""
     import torch
 
     asked = json.load(sys.stdin)
     torch.set_num_threads(asked["threads"])
-    _, ends = train("pylate", asked["folder"], asked["columns"], asked["options"])
-    print(json.dumps(ends))
+    model, ends = train(asked["kind"], asked["folder"], asked["columns"], asked["options"])
+    if asked["save"]:
+        model.save_pretrained(asked["save"])
+    packages = ("sentence-transformers", "transformers", "torch", *(["pylate"] if asked["kind"] == "pylate" else []))
+    print(json.dumps({"ends": ends, "versions": {name: metadata.version(name) for name in packages}}))
 
 
 if __name__ == "__main__":

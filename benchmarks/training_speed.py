@@ -3,8 +3,9 @@
     python -m benchmarks.training_speed [--small] [--threads 2] [--workspace .stillhouse]
 
 Both sides train the same start weights on the same groups of `pydocs`, in turn; the rate is that between the ends of
-the first and the last step, so nothing of the start counts. The peers' trainers need `datasets` and `accelerate` beside
-sentence-transformers; PyLate lives in an environment of its own, whose interpreter STILLHOUSE_PYLATE_PYTHON names.
+the first and the last step, so nothing of the start counts. Each peer's training is a process of its own. The trainers
+of sentence-transformers need `sentence-transformers[train]`: STILLHOUSE_PEER_PYTHON names the interpreter of an
+environment with it (else this one is taken), STILLHOUSE_PYLATE_PYTHON that of one with PyLate.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from stillhouse.training.run import run_job
 
 NDCG_TOLERANCE = 0.005
 CAPS = {"query_max_length": QUERY_CAP, "doc_max_length": DOC_CAP}
+PEERS: dict[str, dict[str, str]] = {}
+"""Versions in the peers' environments, by what they trained."""
 KL, MARGIN = {"name": "kl", "temperature": 1.0}, {"name": "margin_mse"}
 
 
@@ -89,15 +91,16 @@ def main() -> None:
         if options.only in case.name
     ]
     if options.only in "defaults":
-        rows.append(defaults(data, batch, steps=3 if options.small else 100, seeds=1 if options.small else 3))
-    peers = ("sentence-transformers", "accelerate", *(["datasets"] if find_spec("datasets") else []))
+        steps, seeds = (3, 1) if options.small else (100, 3)
+        rows.append(defaults(data, batch, steps, seeds, options.threads))
     result = Result(
         question="Training, groups per second (K = 8)",
         command=command_of("training_speed"),
         goal="cross-encoder 1.6 x the peer at equal settings, 2.5 x with the defaults of both at equal nDCG@10 (0.005, "
         "mean of 3 seeds), dual encoder 2 x, ColBERT 2 x",
         machine=machine(options.threads),
-        versions=versions("torch", "transformers", *peers),
+        versions=versions("torch", "transformers")
+        | {f"{package} of {kind}": one for kind, each in PEERS.items() for package, one in each.items()},
         rows=rows,
         about=f"MiniLM-L6, {batch} groups a step, word embeddings frozen on both sides, {repeats} runs each in turn",
         notes=NOTES,
@@ -107,7 +110,7 @@ def main() -> None:
 
 def compare(data: Data, case: Case, steps: int, repeats: int, threads: int) -> Row:
     """One row at equal settings; a peer that is not installed is a row without numbers."""
-    missing = _missing(case)
+    missing = missing_peer(case.peer or case.kind)
     if missing:
         return Row(name=case.name, unit="groups/s", values={"not measured: " + missing: None})
     ours: list[float] = []
@@ -132,7 +135,7 @@ def compare(data: Data, case: Case, steps: int, repeats: int, threads: int) -> R
         columns = groups_as_texts(data, stage, 0, steps * case.batch)
         for number in range(repeats):
             ours.append(ours_rate(data, case, stage, Path(place, f"ours-{number}")))
-            theirs.append(rate(peer_ends(case, start, columns, options, threads), case.batch))
+            theirs.append(rate(peer_ends(case.peer or case.kind, start, columns, options, threads), case.batch))
     ratio = statistics.median(ours) / statistics.median(theirs)
     return Row(
         name=case.name,
@@ -144,10 +147,24 @@ def compare(data: Data, case: Case, steps: int, repeats: int, threads: int) -> R
     )
 
 
-def _missing(case: Case) -> str:
-    if case.peer == "pylate":
-        return "" if os.environ.get("STILLHOUSE_PYLATE_PYTHON") else "STILLHOUSE_PYLATE_PYTHON names no interpreter"
-    return "" if find_spec("datasets") else "the package datasets is not installed"
+def peer_python(kind: str) -> str | None:
+    """The interpreter of a peer's environment."""
+    if kind == "pylate":
+        return os.environ.get("STILLHOUSE_PYLATE_PYTHON")
+    return os.environ.get("STILLHOUSE_PEER_PYTHON", sys.executable)
+
+
+def missing_peer(kind: str) -> str:
+    """Why a peer cannot train here; empty where it can."""
+    python = peer_python(kind)
+    if python is None:
+        return "STILLHOUSE_PYLATE_PYTHON names no interpreter"
+    packages = ["datasets", "accelerate", "sentence_transformers", *(["pylate"] if kind == "pylate" else [])]
+    code = f"from importlib.util import find_spec; print(*(one for one in {packages} if find_spec(one) is None))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return f"{python} does not run"
+    return f"not installed: {done.stdout.strip()}" if done.stdout.strip() else ""
 
 
 def ours_rate(data: Data, case: Case, stage: Any, folder: Path) -> float:
@@ -168,12 +185,16 @@ def rate(ends: list[float], batch: int) -> float:
     return batch * (len(ends) - 1) / (ends[-1] - ends[0])
 
 
-def peer_ends(case: Case, start: Path, columns: Any, options: dict[str, Any], threads: int) -> list[float]:
-    if case.peer != "pylate":
-        return training_peers.train(case.kind, str(start), columns, options)[1]
-    asked = {"folder": str(start), "columns": columns, "options": options, "threads": threads}
-    python = os.environ["STILLHOUSE_PYLATE_PYTHON"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def peer_ends(
+    kind: str, start: Path, columns: Any, options: dict[str, Any], threads: int, save: Path | None = None
+) -> list[float]:
+    """When each step of the peer's training ended; `save`: where its model is written."""
+    asked = {"kind": kind, "folder": str(start), "columns": columns, "options": options, "threads": threads}
+    asked |= {"save": "" if save is None else str(save)}
+    python = str(peer_python(kind))
+    environment = dict(os.environ)
+    if python != sys.executable:
+        environment.pop("PYTHONPATH", None)
     done = subprocess.run(
         [python, training_peers.__file__],
         input=json.dumps(asked),
@@ -183,15 +204,18 @@ def peer_ends(case: Case, start: Path, columns: Any, options: dict[str, Any], th
         check=False,
     )
     if done.returncode != 0:
-        sys.exit(f"error: {python}: PyLate did not train: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
-    return [float(end) for end in json.loads(done.stdout.splitlines()[-1])]
+        sys.exit(f"error: {python}: {kind} did not train: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    PEERS[kind] = found["versions"]
+    return [float(end) for end in found["ends"]]
 
 
-def defaults(data: Data, batch: int, steps: int, seeds: int) -> Row:
+def defaults(data: Data, batch: int, steps: int, seeds: int, threads: int) -> Row:
     """Each side as it comes: dtype, dropout, optimiser and trained parameters of its own; one learning rate."""
     name = "defaults: cross-encoder, ours against theirs"
-    if find_spec("datasets") is None:
-        return Row(name=name, unit="groups/s", values={"not measured: the package datasets is not installed": None})
+    missing = missing_peer("cross_encoder")
+    if missing:
+        return Row(name=name, unit="groups/s", values={"not measured: " + missing: None})
     ours: list[float] = []
     theirs: list[float] = []
     gains: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -206,10 +230,10 @@ def defaults(data: Data, batch: int, steps: int, seeds: int) -> Row:
             gains["ours"].append(float(metrics["nDCG@10"]))
             options = {"batch": batch, "steps": steps, "bfloat16": False, "seed": seed, "learning_rate": learning_rate}
             columns = groups_as_texts(data, stage, seed, steps * batch)
-            model, ends = training_peers.train("cross_encoder", str(resolve("minilm")), columns, options)
+            saved = Path(place, "theirs")
+            ends = peer_ends("cross_encoder", resolve("minilm"), columns, options, threads, saved)
             theirs.append(rate(ends, batch))
-            model.save_pretrained(str(Path(place, "theirs")))
-            gains["theirs"].append(ndcg(data, Path(place, "theirs")))
+            gains["theirs"].append(ndcg(data, saved))
     ratio = statistics.median(ours) / statistics.median(theirs)
     means = {who: statistics.fmean(values) for who, values in gains.items()}
     return Row(
