@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -24,10 +25,12 @@ from stillhouse.pipeline.searching import StudentObjective, placement
 from stillhouse.rankers import RANKERS
 from stillhouse.recipe import Recipe, make_recipe, override
 from stillhouse.search import check_space, make_space
+from stillhouse.search.placement import SayWhyNoneStarts
 from stillhouse.search.record import StudyResult
 from stillhouse.search.study import run_study
 from stillhouse.tracking import NullTracker
 from stillhouse.training.job import TrainingJob
+from tests.cluster import study_driver as toy
 from tests.contracts.training_jobs import STAGE, toy_job
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -276,3 +279,32 @@ def test_what_cannot_be_placed_says_so_at_once(world: World, tmp_path: Path, sca
         )
     assert time.monotonic() - started < 30
     assert os.listdir(tmp_path / "studies")
+
+
+def test_a_trial_that_waits_for_others_says_so(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All CPUs are held by somebody: after the wait one line says what is free; when they go the search goes on."""
+    ray.cloudpickle.register_pickle_by_value(toy)
+    holder = ray.remote(Holder).options(num_cpus=2).remote()
+    ray.get(holder.here.remote())
+    monkeypatch.setattr(SayWhyNoneStarts.__init__, "__defaults__", (2.0,))
+
+    class Release(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ray.kill(holder)
+
+    release = Release()
+    logging.getLogger("stillhouse.search.placement").addHandler(release)
+    try:
+        result = toy.search(tmp_path, NullTracker(), toy.space(trials=1), toy.Curve())
+    finally:
+        logging.getLogger("stillhouse.search.placement").removeHandler(release)
+    assert result.best.state == "FINISHED"
+    line = "no trial has started for 2 s: one needs 1 CPU; free are 0 of 2 CPU and 0 of 0 GPU"
+    assert line in caplog.text
+
+
+class Holder:
+    def here(self) -> bool:
+        return True
