@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -24,10 +25,12 @@ from stillhouse.pipeline.searching import StudentObjective, placement
 from stillhouse.rankers import RANKERS
 from stillhouse.recipe import Recipe, make_recipe, override
 from stillhouse.search import check_space, make_space
+from stillhouse.search.placement import SayWhyNoneStarts
 from stillhouse.search.record import StudyResult
 from stillhouse.search.study import run_study
 from stillhouse.tracking import NullTracker
 from stillhouse.training.job import TrainingJob
+from tests.cluster import study_driver as toy
 from tests.contracts.training_jobs import STAGE, toy_job
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -56,7 +59,7 @@ class World:
             root=root,
             tracker=NullTracker(),
             parent_run=None,
-            resume=how.pop("resume", False),
+            resume=False,
             placement=how.pop("placement", lambda: ({"CPU": 1.0}, 2)),
             metric_budget=EVALUATIONS,
             **how,
@@ -190,24 +193,23 @@ def test_the_end_of_the_time_ends_the_work(world: World, tmp_path: Path, workers
     """A trial of hours, between two evaluations: its processes stop within seconds of the budget."""
     longer = {"stages.distill.epochs": 100_000, "stages.distill.evaluations": 1, "scale.num_workers": workers}
     place = {"CPU": 1.0} if workers == 1 else {"CPU": 0.01}
-    budget = 5.0 * workers
-    while not steps_of_all(tmp_path):  # how long the start takes depends on the machine
-        budget *= 2
-        assert budget < 500
+    budget, root = 10.0 * workers, tmp_path
+    while not steps_of_all(root):  # how long the start takes depends on the machine
+        root, budget = tmp_path / f"{budget:.0f}", budget * 2
+        assert budget < 1000
         started = time.monotonic()
         with pytest.raises(SearchError, match=r"time budget"):
             world.search(
-                tmp_path,
+                root,
                 StudentObjective(world.job),
-                {"trials": 1, "time_budget_s": budget},
+                {"trials": 1, "time_budget_s": budget / 2},
                 overrides=longer,
                 placement=lambda: (place, 1),
-                resume=True,
             )
-        assert time.monotonic() - started < budget + 60
-    done = steps_of_all(tmp_path)
+        assert time.monotonic() - started < budget / 2 + 60
+    done = steps_of_all(root)
     time.sleep(4)
-    assert steps_of_all(tmp_path) == done
+    assert steps_of_all(root) == done
 
 
 def steps_of_all(root: Path) -> int:
@@ -277,3 +279,32 @@ def test_what_cannot_be_placed_says_so_at_once(world: World, tmp_path: Path, sca
         )
     assert time.monotonic() - started < 30
     assert os.listdir(tmp_path / "studies")
+
+
+def test_a_trial_that_waits_for_others_says_so(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All CPUs are held by somebody: after the wait one line says what is free; when they go the search goes on."""
+    ray.cloudpickle.register_pickle_by_value(toy)
+    holder = ray.remote(Holder).options(num_cpus=2).remote()
+    ray.get(holder.here.remote())
+    monkeypatch.setattr(SayWhyNoneStarts.__init__, "__defaults__", (2.0,))
+
+    class Release(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ray.kill(holder)
+
+    release = Release()
+    logging.getLogger("stillhouse.search.placement").addHandler(release)
+    try:
+        result = toy.search(tmp_path, NullTracker(), toy.space(trials=1), toy.Curve())
+    finally:
+        logging.getLogger("stillhouse.search.placement").removeHandler(release)
+    assert result.best.state == "FINISHED"
+    line = "no trial has started for 2 s: one needs 1 CPU; free are 0 of 2 CPU and 0 of 0 GPU"
+    assert line in caplog.text
+
+
+class Holder:
+    def here(self) -> bool:
+        return True

@@ -1,16 +1,49 @@
-"""How many trials of a fixed size the cluster holds."""
+"""How many trials of a fixed size the cluster holds, and why one waits."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ray
+from ray import tune
 
 from stillhouse.errors import SearchError
 
 WAIT_S = 50.0
 """Time that an autoscaler gets to bring a node."""
+
+
+logger = logging.getLogger(__name__)
+
+
+class SayWhyNoneStarts(tune.Callback):  # type: ignore[misc]
+    """Warns when trials wait and none runs: the cluster is large enough, but something else holds it."""
+
+    def __init__(self, resources: Mapping[str, float], wait_s: float = WAIT_S) -> None:
+        self.resources, self.wait_s = resources, wait_s
+        self.since: float | None = None
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Look at the trials; Tune calls it many times a second."""
+        states = {trial.status for trial in trials}
+        if "PENDING" not in states or "RUNNING" in states:
+            self.since = None
+            return
+        now = time.monotonic()
+        self.since = self.since or now
+        if now - self.since >= self.wait_s:
+            self.since = now
+            free, total = ray.available_resources(), ray.cluster_resources()
+            logger.warning(
+                "no trial has started for %.0f s: one needs %s; free are %g of %g CPU and %g of %g GPU: what else runs "
+                "on the cluster?",
+                self.wait_s,
+                _words(self.resources),
+                *(resources.get(name, 0.0) for name in ("CPU", "GPU") for resources in (free, total)),
+            )
 
 
 def room_for(resources: Mapping[str, float], wait_s: float = WAIT_S) -> int:

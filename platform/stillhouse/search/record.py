@@ -114,7 +114,7 @@ def trial_key(recipe: Recipe, drawn: Point, context: Mapping[str, str]) -> str:
 
 def study_id(recipe: Recipe, space: SearchSpace, context: Mapping[str, str]) -> str:
     """Hash of recipe and space. The budget is left out: a study with more trials goes on with those it has."""
-    drawn_from = space.model_dump(mode="json", by_alias=True, exclude={"trials", "time_budget_s", "start"})
+    drawn_from = space.model_dump(mode="json", by_alias=True, exclude={"trials", "time_budget_s", "start", "recipes"})
     return stable_hash([json.dumps(identity(recipe)), json.dumps(drawn_from), dict(context)])
 
 

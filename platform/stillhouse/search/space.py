@@ -30,9 +30,11 @@ class FloatRange(_Dimension):
     """A real number between two ends, both possible."""
 
     bounds: tuple[float, float] = Field(alias="float")
+    """The two ends."""
     log: bool = False
     """Uniform in the logarithm."""
     step: Annotated[float, Field(gt=0)] | None = None
+    """Distance between the values that can be drawn; None draws any."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> FloatRange:
@@ -53,9 +55,11 @@ class IntRange(_Dimension):
     """A whole number between two ends, both possible."""
 
     bounds: tuple[int, int] = Field(alias="int")
+    """The two ends."""
     log: bool = False
     """Uniform in the logarithm."""
     step: Annotated[int, Field(ge=1)] | None = None
+    """Distance between the values that can be drawn."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> IntRange:
@@ -76,6 +80,7 @@ class Choice(_Dimension):
     """One of the values given: numbers, strings, or whole mappings of the recipe."""
 
     choice: Annotated[tuple[Any, ...], Field(min_length=1)]
+    """The values; a whole mapping may be one of them."""
 
     @field_validator("choice")
     @classmethod
@@ -131,13 +136,16 @@ class SamplerSpec(Spec):
     """How points are drawn (Optuna's samplers; `grid` takes every combination once)."""
 
     name: SamplerName = "tpe"
+    """gp and nsgaii learn only about keys without `when`; cmaes draws numbers without `when`, at least two."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Equal seeds draw equal points from equal results."""
 
 
 class SchedulerSpec(Spec):
     """Which trials are stopped early, judged at their dev evaluations (rungs)."""
 
     name: SchedulerName = "asha"
+    """asha, hyperband (asha with later rungs for some trials), median, or none."""
     grace: Annotated[int, Field(ge=1)] = 1
     """Evaluations that every trial gets."""
     reduction_factor: Annotated[float, Field(gt=1)] = 3
@@ -160,14 +168,19 @@ class SearchSpace(Spec):
     metric: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = "nDCG@10"
     """Measure on dev; two of them give a Pareto front."""
     mode: Mode | Annotated[tuple[Mode, ...], Field(min_length=1, max_length=2)] = "max"
+    """Whether more is better, or less; one for each measure."""
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """Dotted key of a trial's recipe -> what may be drawn for it, in this order."""
     sampler: Annotated[SamplerSpec, BeforeValidator(_name_alone, json_schema_input_type=SamplerSpec | SamplerName)] = (
         SamplerSpec()
     )
+    """How points are drawn; a name alone is enough."""
     scheduler: Annotated[
         SchedulerSpec, BeforeValidator(_name_alone, json_schema_input_type=SchedulerSpec | SchedulerName)
     ] = SchedulerSpec()
+    """Which trials are stopped early; a name alone is enough."""
     trials: Annotated[int, Field(ge=1)] = 24
+    """Points that are tried; the recipe or the command line may say otherwise."""
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which nothing new starts and what runs is stopped; None has no limit."""
     start: tuple[dict[str, Any], ...] = ()
@@ -176,6 +189,8 @@ class SearchSpace(Spec):
     """Train each point with this many seeds, the recipe's and those after it; a trial's measures are their means."""
     warm_start: str | None = None
     """Id of an earlier study whose trials the sampler learns from; they are no trials of this one."""
+    recipes: tuple[str, ...] = ()
+    """Recipes that the space is written for, as a hint: it may fit others."""
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import optuna
 from ray import tune
 
 from stillhouse.search.beginning import enqueue, learn_from
-from stillhouse.search.placement import room_for
+from stillhouse.search.placement import SayWhyNoneStarts, room_for
 from stillhouse.search.record import Trial
 from stillhouse.search.recorder import Recorder
 from stillhouse.search.schedulers import make_scheduler
@@ -88,6 +88,7 @@ def search(
                 storage_path=str(folder.path),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
+                callbacks=[SayWhyNoneStarts(resources)],
             ),
         )
         tuner.fit()

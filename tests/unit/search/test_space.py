@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stillhouse.errors import RecipeError
-from stillhouse.recipe import Recipe, load_recipe, make_recipe, override, shipped_files
-from stillhouse.search import SearchSpace, check_space, draw, load_space, make_space
+from stillhouse.recipe import Recipe, make_recipe, override
+from stillhouse.search import SearchSpace, check_space, draw, make_space
 from stillhouse.search.space import Choice, FloatRange, IntRange
 
 TEMPERATURE = "stages.distill.loss.temperature"
@@ -191,25 +190,6 @@ def test_a_condition_may_be_met_by_the_recipe_alone(recipe: Recipe) -> None:
     made = make_space(dimension(TEMPERATURE, float=[1, 2], when={"student.ranker": "dual_encoder"}))
     check_space(made, recipe)
     assert TEMPERATURE in draw(made, recipe, pick_from(random.Random(0)))
-
-
-def fitting_recipe(path: Path) -> Recipe:
-    """The recipe a shipped space is written for: named in its first line as `# recipe: NAME`, else demo."""
-    first = path.read_text().splitlines()[0]
-    return load_recipe(first.removeprefix("# recipe: ").strip() if first.startswith("# recipe: ") else "demo")
-
-
-@pytest.mark.parametrize("path", shipped_files("search_spaces"), ids=lambda path: path.stem)
-def test_shipped_space_fits_and_every_draw_is_a_recipe(path: Path) -> None:
-    made, fits = load_space(path.stem), fitting_recipe(path)
-    check_space(made, fits, str(path))
-    rng = random.Random(0)
-    drawn: set[str] = set()
-    for _ in range(60):
-        point = draw(made, fits, pick_from(rng))
-        override(fits, point)
-        drawn |= set(point)
-    assert drawn == set(made.space)
 
 
 def test_schema_knows_the_shapes_of_the_file() -> None:
