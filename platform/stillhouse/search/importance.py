@@ -149,7 +149,7 @@ def _by_chance(
 
 
 def _untold(count: int) -> KeyImportance:
-    return KeyImportance(None, None, count, f"{count} trials are too few, {MIN_TRIALS} are needed")
+    return KeyImportance(None, None, count, f"there are {count} trials to go by, {MIN_TRIALS} are needed")
 
 
 def _evaluate(study: optuna.Study, values: Sequence[float], name: Evaluator, seed: int, mode: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ from stillhouse.recipe import Recipe
 from stillhouse.search.importance import Importance, importances, plain
 from stillhouse.search.importance import best as most_telling
 from stillhouse.search.record import Trial, best_of, front_of
-from stillhouse.search.space import SearchSpace
+from stillhouse.search.space import Choice, SearchSpace
 from stillhouse.study_report import charts, knob_charts
 from stillhouse.study_report.confirmation import Confirmation
 from stillhouse.study_report.cost import SearchCost, search_cost
@@ -122,10 +122,12 @@ def _pictures(
     """History, curves, importance, a slice for each key, all at once, pairs of those that explain most, cost."""
     trials, measure, mode = study.trials, study.space.metrics[0], study.space.modes[0]
     judged = [trial for trial in trials if trial.metric is not None]
-    early = "A trial that was stopped stands at the best it had reached."
+    stopped = any(trial.state == "PRUNED" for trial in trials)
+    early = "A trial that was stopped stands at the best it had reached." if stopped else ""
+    ends = "Lines that end early were stopped." if stopped else ""
     pictures = [
         Picture("history", "History", early, charts.history(trials, best, measure, mode)),
-        Picture("curves", "What each trial learnt", "Lines that end early were stopped.",
+        Picture("curves", "What each trial learnt", ends,
                 charts.curves(judged, best, measure)),
     ]  # fmt: skip
     if any(one.share is not None for one in by.keys.values()):
@@ -141,7 +143,8 @@ def _pictures(
     pictures.append(Picture("parallel", "Parallel coordinates", caption, lines))
     shared = [knob for knob in knobs if sum(knob.key in trial.values for trial in judged) > 1]
     shared.sort(key=lambda knob: -(by.keys[knob.key].share or 0.0))
-    top = shared[:MOST_PAIRS]
+    # Choices, whose names are long, go across.
+    top = sorted(shared[:MOST_PAIRS], key=lambda knob: not isinstance(knob.dimension, Choice))
     for one, other in ((one, other) for place, one in enumerate(top) for other in top[place + 1 :]):
         drawing = knob_charts.pair(trials, best, one, other, measure, mode)
         caption = "The larger a sign, the better the trial."

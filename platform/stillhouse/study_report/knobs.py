@@ -27,10 +27,14 @@ class Knob:
     def place(self, value: Any) -> float:
         """Where a value stands between the ends of its range, 0 to 1; choices stand at equal distances."""
         if isinstance(self.dimension, Choice):
-            values = self.dimension.choice
-            return (list(values).index(value) + 0.5) / len(values)
+            texts = [json.dumps(one) for one in self.dimension.choice]
+            return (texts.index(json.dumps(value)) + 0.5) / len(texts)
         low, high = (self._scaled(end) for end in self.dimension.bounds)
         return (self._scaled(value) - low) / (high - low)
+
+    def has(self, values: Mapping[str, Any], choice: Any) -> bool:
+        """Whether a trial's values hold this choice; in a mapping the order of keys counts, as that of stages does."""
+        return self.key in values and json.dumps(values[self.key]) == json.dumps(choice)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Places and labels for an axis."""
@@ -45,12 +49,34 @@ class Knob:
 
     def label(self, value: Any) -> str:
         """A value in few characters."""
-        if isinstance(value, float):
-            return f"{value:.3g}"
-        return value if isinstance(value, str) else json.dumps(value)
+        if not isinstance(value, dict):
+            return _plain(value)
+        choices = getattr(self.dimension, "choice", ())
+        short = _mapping(value)
+        return short if [_mapping(one) for one in choices].count(short) < 2 else json.dumps(value)
+
+    def default_label(self) -> str:
+        """The recipe's own value; of a mapping only its name or its keys, as it holds every default."""
+        if isinstance(self.default, dict):
+            return str(self.default.get("name", " > ".join(self.default)))
+        return self.label(self.default)
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if getattr(self.dimension, "log", False) else float(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _mapping(value: dict[str, Any]) -> str:
+    """A mapping of the recipe in few words: a loss by its name, stages in their order."""
+    if "name" not in value:
+        return " > ".join(value)
+    rest = ", ".join(f"{key} {_plain(one)}" for key, one in value.items() if key != "name")
+    return f"{value['name']} ({rest})" if rest else str(value["name"])
 
 
 def knobs_of(space: SearchSpace, recipe: Mapping[str, Any]) -> list[Knob]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from stillhouse.search.importance import MIN_SHARE, Importance, KeyImportance
+from stillhouse.search.importance import MIN_SHARE, MIN_TRIALS, Importance, KeyImportance
 from stillhouse.search.record import Trial
 from stillhouse.search.space import Choice
 from stillhouse.study_report.confirmation import BEST, DEFAULT, Confirmation
@@ -22,8 +22,8 @@ def cost_sentence(cost: SearchCost) -> str:
     states = ", ".join(f"{count} {STATE_WORDS[state]}" for state, count in cost.states.items())
     total = sum(cost.states.values())
     words = (
-        f"{total} trials ({states}) took {duration(cost.trial_seconds)} of trials in {duration(cost.wall_seconds)} "
-        f"of wall time"
+        f"{total} trial{'s' * (total != 1)} ({states}) took {duration(cost.trial_seconds)} of trials in "
+        f"{duration(cost.wall_seconds)} of wall time"
     )
     if not cost.states.get("PRUNED"):
         return f"{words}; none was stopped early."
@@ -118,17 +118,19 @@ def _verdict(one: KeyImportance, found: Importance) -> str:
 def _where(knob: Knob, judged: Sequence[Trial], best: Trial, mode: str) -> str:
     if not judged:
         return ""
-    default = "" if knob.default is None else f", the recipe has {knob.label(knob.default)}"
+    default = "" if knob.default is None else f", the recipe has {knob.default_label()}"
     drawn = f"; the best trial has {knob.label(best.values[knob.key])}" if knob.key in best.values else ""
     if isinstance(knob.dimension, Choice):
         # A stopped trial stands where it was stopped, which is no fair figure for its value.
         ended = [trial for trial in judged if trial.state == "FINISHED"]
         means = {
-            knob.label(value): [trial.metric or 0.0 for trial in ended if trial.values[knob.key] == value]
+            knob.label(value): [trial.metric or 0.0 for trial in ended if knob.has(trial.values, value)]
             for value in knob.dimension.choice
         }
         shown = ", ".join(f"{fmean(one):.4f} with {name} ({len(one)})" for name, one in means.items() if one)
         return f" Means of finished trials (how many): {shown}{drawn}{default}."
+    if len(judged) < MIN_TRIALS:
+        return f"{drawn}{default}".replace("; the", " The", 1) + "."
     top = sorted(trial.values[knob.key] for trial in best_quarter(judged, mode))
     return f" The best quarter lies at {knob.label(top[0])} to {knob.label(top[-1])}{drawn}{default}."
 

@@ -95,7 +95,7 @@ def trial_table(trials: Sequence[Trial], knobs: Sequence[Knob], space: SearchSpa
         [
             str(trial.number),
             *(knob.label(trial.values[knob.key]) if knob.key in trial.values else "-" for knob in knobs),
-            *(f"{value:.4f}" for value in trial.metrics or ()),
+            *(f"{value:.4f}" if value < 100 else f"{value:,.0f}" for value in trial.metrics or ()),
             *("-" for _ in range(0 if trial.metrics else len(space.metrics))),
             STATE_WORDS[trial.state] + (f": {trial.error}" if trial.error else ""),
             str(len(trial.reports)),

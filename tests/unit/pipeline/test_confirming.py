@@ -31,13 +31,17 @@ class Names:
         self.trained.append(name)
 
 
+SPACE = f"space: {{{RATE}: {{float: [1.0e-5, 1.0e-1], log: true}}}}"
+
+
 @pytest.fixture(scope="module")
 def recipe(collection_folder, backbone, tmp_path_factory):
     toy = tree(collection_folder, backbone)
     folder = tmp_path_factory.mktemp("confirming")
-    toy |= {"teachers": {"a": toy["teachers"]["a"]}, "teacher_selection": "mean", "baselines": {}}
-    toy |= {"store": {"path": str(folder / "scores"), "actors": 0}, "search": {"confirm_seeds": 2}, "seed": 3}
-    return make_recipe(toy)
+    (folder / "space.yaml").write_text(SPACE)
+    toy |= {"teachers": {"a": toy["teachers"]["a"]}, "teacher_selection": "mean", "baselines": {}, "seed": 3}
+    toy |= {"search": {"space": str(folder / "space.yaml"), "confirm_seeds": 2}}
+    return make_recipe(toy | {"store": {"path": str(folder / "scores"), "actors": 0}})
 
 
 def test_both_are_trained_with_the_same_seeds_and_tested_over_queries(recipe, tmp_path) -> None:

@@ -93,7 +93,7 @@ def test_too_few_trials_tell_nothing() -> None:
     points += [{"loss": "mse"} for _ in range(5)]
     found = judge(conditional(), [(point, float(len(point))) for point in points], "finished trials")
     assert found.keys["temperature"].share is None
-    assert found.keys["temperature"].reason == "3 trials are too few, 6 are needed"
+    assert found.keys["temperature"].reason == "there are 3 trials to go by, 6 are needed"
     assert found.keys["loss"].share is not None
     same = judge(SPACE, [(point, 0.5) for point, _ in POINTS], "finished trials")
     assert same.keys[RATE].reason == "all of them measured the same"

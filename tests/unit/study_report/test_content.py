@@ -86,7 +86,7 @@ def test_without_confirmation_it_says_how_to_confirm() -> None:
     found = build_content(type(study)(study.name, "x", study.space, study.recipe, study.trials[2:7], 5.0))
     assert "search.confirm_seeds: 3" in found.summary[2]
     assert found.summary[3] == "Which keys mattered cannot be told from so few trials."
-    assert "whether it mattered cannot be told (3 trials are too few, 6 are needed)" in found.knobs[0]
+    assert "whether it mattered cannot be told (there are 3 trials to go by, 6 are needed)" in found.knobs[0]
     assert found.confirmation is None
     with pytest.raises(SearchError, match="all 1 trials failed; the first said: TrainingError"):
         build_content(type(study)("abc", "x", study.space, study.recipe, study.trials[19:], 5.0))
@@ -104,6 +104,15 @@ def test_names_are_as_short_as_they_can_be() -> None:
     rate = {"float": [1.0e-5, 1.0e-3], "log": True}
     space = make_space({"space": {"stages.a.optimizer.learning_rate": rate, "stages.b.optimizer.learning_rate": rate}})
     assert [knob.name for knob in knobs_of(space, {})] == ["a.optimizer.learning_rate", "b.optimizer.learning_rate"]
+    stages = [{"a": {}, "b": {}}, {"b": {}, "a": {}}]
+    losses = [{"name": "kl"}, {"name": "kl", "temperature": 2.0}, {"name": "m3se"}]
+    both = make_space({"space": {"stages": {"choice": stages}, "loss": {"choice": losses}}})
+    order, loss = knobs_of(both, {"loss": {"name": "kl", "weight": 1.0}})
+    assert [order.label(one) for one in stages] == ["a > b", "b > a"]
+    assert [order.place(one) for one in stages] == [0.25, 0.75]
+    assert not order.has({"stages": stages[0]}, stages[1])
+    assert [loss.label(one) for one in losses] == ["kl", "kl (temperature 2)", "m3se"]
+    assert loss.default_label() == "kl"
     temperature, negatives, _ = knobs_of(make_study().space, make_search_recipe().model_dump(mode="json"))
     assert (temperature.key, negatives.key) == (TEMPERATURE, NEGATIVES)
     assert temperature.default == 2.0
