@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from stillhouse.recipe import checks
 from stillhouse.recipe.base import Spec
@@ -31,6 +31,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 class OutputSpec(Spec):
     path: str
     """Folder for the table, the rankers and the runs."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder(cls, path: str) -> str:
+        return checks.check_folder(path)
 
 
 class CollectionSpec(Spec):
@@ -204,9 +209,12 @@ class StoreSpec(Spec):
 
 
 class _Workers(Spec):
+    min_workers: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
+    """Train with as few while nodes are missing, and with more as they come, up to `num_workers`; None: always all."""
+
     @model_validator(mode="after")
     def _workers_are_connected(self) -> Self:
-        checks.check_workers(getattr(self, "num_workers", 1), getattr(self, "sharding", "auto"))
+        checks.check_workers(getattr(self, "num_workers", 1), getattr(self, "sharding", "auto"), self.min_workers)
         return self
 
 

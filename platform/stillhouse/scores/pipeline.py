@@ -185,6 +185,7 @@ def _outcomes(
         num_cpus=placement.num_cpus,
         num_gpus=placement.num_gpus,
         no_progress_s=NO_PROGRESS_S,
+        grows=placement.grows,
     )
     try:
         yield from outcomes
