@@ -81,6 +81,7 @@ def score_pairs(
             "device": device,
             "threads": placement.threads,
             "max_tries": max_tries,
+            "actors": max(1, placement.actors),
         }
         facts = arguments | {"collection": collection.digest, "actors": placement.actors}
         if parity_check:
