@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -235,4 +236,10 @@ def _client(address: str) -> Iterator[Any]:
     except RuntimeError as error:
         # Ray puts the answer of its server, often a whole traceback, into the message.
         text = str(error).strip().splitlines()
+        unknown = re.search(r"[Jj]ob (\S+) does not exist", str(error))
+        if unknown:
+            raise ClusterError(
+                f"{address}: job {unknown[1]}: this head knows no such job; a restarted head has forgotten its jobs: "
+                "run the same command again, what is finished is kept"
+            ) from None
         raise ClusterError(f"{address}: {text[-1] if text else type(error).__name__}") from None

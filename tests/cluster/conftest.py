@@ -13,6 +13,7 @@ import ray
 import stillhouse
 from stillhouse.scores.pipeline import ScoreReport
 from stillhouse.scores.store import ScoreStore
+from tests.cluster.ray_nodes import QUICK_TO_NOTICE, Cluster, cluster_of
 from tests.cluster.scoring_world import World, make_world
 from tests.contracts import s3_server
 from tests.contracts.ports import free_port
@@ -54,3 +55,17 @@ def whole(cluster: None, world: World, tmp_path_factory: pytest.TempPathFactory)
     """The store of a job that nothing disturbed."""
     store = world.store(tmp_path_factory.mktemp("whole"))
     return store, world.score(store)
+
+
+@pytest.fixture(scope="session")
+def nodes(s3_port: int) -> Iterator[Cluster]:
+    """A head without a CPU and with little memory for objects; a test adds the nodes that it uses, or kills."""
+    with cluster_of(QUICK_TO_NOTICE, num_cpus=0, more=["--object-store-memory=80000000"]) as started:
+        yield started
+
+
+@pytest.fixture
+def joined(nodes: Cluster) -> Iterator[Cluster]:
+    """The same; the nodes that a test added leave with it."""
+    yield nodes
+    nodes.ready(0)

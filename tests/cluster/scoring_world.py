@@ -7,6 +7,7 @@ import logging
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,22 @@ class World:
         options = {"shard_size": PAIRS_PER_SHARD, "dtype": "float32"} | options
         return score_pairs(store, self.ranker_path, self.collection, "train", pairs, **options)
 
-    def driver(self, root: str | Path) -> subprocess.Popen[str]:
-        """The same job in a process of its own, on the same cluster; prints `error: ...` if it ends with one."""
+    def driver(
+        self, root: str | Path, *, environment: Mapping[str, str] | None = None, actors: int | None = 2
+    ) -> subprocess.Popen[str]:
+        """The same job in a process of its own, on the same cluster or on RAY_ADDRESS; prints `error: ...`."""
         arguments = {
             "root": address_of(place_of(root)) if isinstance(root, str) else str(root),
             "ranker": str(self.ranker_path),
             "collection": str(self.collection.path),
-            "address": ray.get_runtime_context().gcs_address,
+            "address": environment["RAY_ADDRESS"] if environment else ray.get_runtime_context().gcs_address,
+            "actors": actors,
         }
         command = [sys.executable, "-m", "tests.cluster.scoring_world", json.dumps(arguments)]
         folder = Path(__file__).parents[2]
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
 
 
 def make_world(root: Path) -> World:
@@ -136,7 +142,7 @@ def _main(arguments: dict[str, Any]) -> int:
     path = Path(arguments["ranker"])
     world = World(open_collection(Path(arguments["collection"])), path, load_ranker(path), _pairs())
     try:
-        world.score(world.store(arguments["root"]), num_actors=2)
+        world.score(world.store(arguments["root"]), num_actors=arguments["actors"])
     except StoreError as error:
         print(f"error: {error}", flush=True)
         return 1

@@ -1,7 +1,8 @@
-"""A driver to be killed: python study_driver.py ROOT MLFLOW_URI, on a Ray of its own."""
+"""A driver to be killed: python study_driver.py ROOT MLFLOW_URI|none, on RAY_ADDRESS or a Ray of its own."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from stillhouse.recipe import Recipe, make_recipe
 from stillhouse.search import SearchSpace, make_space
 from stillhouse.search.record import StudyResult, Trial
 from stillhouse.search.study import run_study
-from stillhouse.tracking import MlflowTracker, Tracker
+from stillhouse.tracking import MlflowTracker, NullTracker, Tracker
 
 EVALUATIONS = 5
 TEMPERATURE = "stages.distill.loss.temperature"
@@ -97,5 +98,8 @@ def search(
 if __name__ == "__main__":
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    search(Path(sys.argv[1]), MlflowTracker(sys.argv[2], "toy"), space(), Curve(seconds=0.5), at_a_time=1)
+    joined = "RAY_ADDRESS" in os.environ
+    own = {} if joined else {"num_cpus": 2, "include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level="ERROR", **own)
+    tracker = NullTracker() if sys.argv[2] == "none" else MlflowTracker(sys.argv[2], "toy")
+    search(Path(sys.argv[1]), tracker, space(), Curve(seconds=0.5), at_a_time=2 if joined else 1)

@@ -47,8 +47,8 @@ def test_nothing_missing_starts_nothing_and_takes_no_time(world: World, whole: t
 
 
 def test_actors_never_take_the_last_cpu(cluster: None) -> None:
-    assert place(None, 100) == Placement(actors=2, num_cpus=0.5, num_gpus=0, threads=1)
-    assert place(None, 1) == Placement(actors=1, num_cpus=1, num_gpus=0, threads=1)
+    assert place(None, 100) == Placement(actors=2, num_cpus=0.5, num_gpus=0, threads=1, grows=True)
+    assert place(None, 1) == Placement(actors=1, num_cpus=1, num_gpus=0, threads=1, grows=True)
     assert place(1, 100) == Placement(actors=1, num_cpus=1, num_gpus=0, threads=2)
     assert place(8, 100) == Placement(actors=8, num_cpus=0.125, num_gpus=0, threads=1)
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from stillhouse.errors import RecipeError
 from stillhouse.progress import Advance, progress_line
 from stillhouse.recipe import Recipe
+from stillhouse.recipe.checks import check_folder
 
 if TYPE_CHECKING:
     from stillhouse.candidates import Candidates
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
 
 def workspace() -> Path:
-    """Where everything but results is written: `STILLHOUSE_HOME`, or `.stillhouse` here."""
-    return Path(os.environ.get("STILLHOUSE_HOME", ".stillhouse")).absolute()
+    """Where everything but results is written: `STILLHOUSE_HOME`, or `.stillhouse` here; RecipeError for a URI."""
+    try:
+        return Path(check_folder(os.environ.get("STILLHOUSE_HOME", ".stillhouse"))).absolute()
+    except ValueError as error:
+        raise RecipeError(f"STILLHOUSE_HOME: {error}") from None
 
 
 @dataclass

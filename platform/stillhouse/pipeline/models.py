@@ -70,7 +70,8 @@ def make_job(
         stages={name: stage.model_dump(mode="json") for name, stage in stages.items()},
         seed=recipe.seed if own_seed is None else own_seed,
         evaluation=recipe.evaluation.model_dump(mode="json"),
-        scale=recipe.scale.model_dump(mode="json") | dict(scale or {}),
+        # `min_workers` belongs to the number of workers beside it.
+        scale=recipe.scale.model_dump(mode="json", exclude={"min_workers"} if scale else None) | dict(scale or {}),
         candidates=recipe.candidates.model_dump(mode="json"),
         collection=str(context.collection.path),
         collection_digest=context.collection.digest,
@@ -141,9 +142,11 @@ def run_training(
     """
     scale = job.scale_spec
     if scale.num_workers == 1 and not scale.gpus_per_worker:
+        from stillhouse.training.notice import until_sigterm
         from stillhouse.training.run import run_job
 
-        return run_job(job, checkpoints, lambda metrics, step: None, output)
+        with until_sigterm() as notice:
+            return run_job(job, checkpoints, lambda metrics, step: None, output, notice=notice)
     from stillhouse.training.worker import train_distributed, worker_cpus
 
     context.ray()
@@ -152,6 +155,7 @@ def run_training(
         checkpoint_folder=checkpoints,
         output=output,
         num_workers=scale.num_workers,
+        min_workers=scale.min_workers,
         cpus_per_worker=worker_cpus(scale),
         gpus_per_worker=scale.gpus_per_worker,
         name=name.replace(" ", "-"),

@@ -44,7 +44,8 @@ def _quiet(verbose: bool) -> None:
     """Settings that Ray reads at start; the user's own come first."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    # Nobody takes this machine away from a cluster that was started for one command.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "1" if os.environ.get("RAY_ADDRESS") else "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not verbose:
         for name in ("ray", "ray.data", "ray.train", "ray.tune"):

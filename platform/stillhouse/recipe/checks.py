@@ -50,10 +50,21 @@ def check_mlm(place: str, ranker: Any, stages: Mapping[str, StageSpec]) -> None:
                 )
 
 
-def check_workers(num_workers: int, sharding: str) -> None:
-    """Several workers have to exchange gradients."""
+def check_workers(num_workers: int, sharding: str, min_workers: int | None = None) -> None:
+    """Several workers have to exchange gradients; the least of them are no more than all."""
+    if min_workers is not None and min_workers > num_workers:
+        raise ValueError(f"min_workers {min_workers} is more than num_workers {num_workers}; lower it")
     if sharding == "none" and num_workers > 1:
         raise ValueError(
             f"sharding none trains {num_workers} copies that know nothing of each other: set num_workers to 1, or "
             "sharding to auto, ddp or fsdp"
         )
+
+
+def check_folder(path: str) -> str:
+    """Rankers and checkpoints are renamed into place and appended to, which no object store can do."""
+    if "://" in path:
+        raise ValueError(
+            f"{path} is no folder: give one on storage that all nodes mount; only store.path may be a URI such as s3://"
+        )
+    return path

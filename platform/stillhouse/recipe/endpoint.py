@@ -8,9 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from stillhouse.recipe.base import Spec
-
-Count = Annotated[int, Field(ge=1)]
+from stillhouse.recipe.base import Count, Spec
 
 
 class PromptSpec(Spec):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from stillhouse.recipe import checks
 from stillhouse.recipe.address import check_address
-from stillhouse.recipe.base import Spec
+from stillhouse.recipe.base import Count, Spec
 from stillhouse.recipe.endpoint import EndpointTeacher
 from stillhouse.recipe.groups import GroupsSpec
 from stillhouse.recipe.losses import WITHOUT_TEACHER, ExtraLossSpec, LossSpec
@@ -22,8 +22,8 @@ from stillhouse.recipe.rankers import (
     RecurrentSpec,
     TkSpec,
 )
+from stillhouse.recipe.search import SearchSpec
 
-Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -32,6 +32,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 class OutputSpec(Spec):
     path: str
     """Folder for the table, the rankers and the runs."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder(cls, path: str) -> str:
+        return checks.check_folder(path)
 
 
 class CollectionSpec(Spec):
@@ -206,9 +211,12 @@ class StoreSpec(Spec):
 
 
 class _Workers(Spec):
+    min_workers: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
+    """Train with as few while nodes are missing, and with more as they come, up to `num_workers`; None: always all."""
+
     @model_validator(mode="after")
     def _workers_are_connected(self) -> Self:
-        checks.check_workers(getattr(self, "num_workers", 1), getattr(self, "sharding", "auto"))
+        checks.check_workers(getattr(self, "num_workers", 1), getattr(self, "sharding", "auto"), self.min_workers)
         return self
 
 
@@ -248,23 +256,6 @@ class TrackingSpec(Spec):
     uri: Annotated[str, AfterValidator(check_address)] = "sqlite:///.stillhouse/mlflow.db"
     """MLflow tracking URI; `none` records nothing. A login stands in the environment only."""
     experiment: str = "stillhouse"
-
-
-class SearchSpec(Spec):
-    """The search that `stillhouse run` makes before it trains the winner."""
-
-    space: str = "temperature_negatives_lr"
-    """Name or path of a search space."""
-    trials: Count | None = None
-    """None uses the space's own number."""
-    overrides: dict[str, Any] = {}
-    """Dotted overrides of the recipe that hold in trials only, e.g. a smaller `max_steps`."""
-    keep_models: Annotated[int, Field(ge=0)] = 3
-    """The best finished trials that keep their checkpoint and ranker, and whose rankers go to MLflow."""
-    keep_models_mib: Annotated[float, Field(gt=0)] = 2048
-    """Most MiB of rankers that go to MLflow, best first; what does not fit is named."""
-    confirm_seeds: Annotated[int, Field(ge=0)] = 0
-    """Train the best values and the recipe's own with this many seeds each and compare them on test; 0 does not."""
 
 
 class RetrainSpec(_Workers):

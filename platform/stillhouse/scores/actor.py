@@ -173,13 +173,15 @@ class ShardScorer(Scorer):
         threads: int,
         job: str,
         max_tries: int,
+        actors: int = 1,
     ) -> None:
         torch.set_num_threads(threads)
         if device == "cpu":
             keep_freed_memory()
         self.store = ScoreStore.open(place_of(store_path, patience_s))
         self.attempts = Attempts(self.store.path, job, max_tries)
-        self.ranker: Ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype)).to(device)
+        with self.attempts.opening(ranker_path, actors):
+            self.ranker: Ranker = load_ranker(ranker_path).for_scoring(getattr(torch, dtype)).to(device)
         self.token_budget = TOKEN_BUDGET[device]
         collection = open_collection(Path(collection_path))
         root = Path(collection_path).parent.parent

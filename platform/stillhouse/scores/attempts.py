@@ -1,13 +1,17 @@
-"""How often a job began each shard, counted on disk: what ends the actor cannot forget it."""
+"""How often a job began each shard, and its teacher, counted on disk: what ends the actor cannot forget it."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from stillhouse.errors import StoreError
 from stillhouse.scores.files import Place, put, remove_tree
 
 FOLDER = "attempts"
+_OPENING = ".opening"
 
 
 def process_name() -> str:
@@ -35,6 +39,37 @@ class Attempts:
         for path in self.folder.glob(f"{generation}.*"):
             path.unlink(missing_ok=True)
 
+    @contextmanager
+    def opening(self, teacher: str, actors: int) -> Iterator[None]:
+        """Count this process as one that opens the teacher; whoever ends inside stays counted.
+
+        Raises StoreError where every actor has so ended `max_tries` times on this machine: the kernel and Ray end
+        processes for want of memory without a word, and Ray would start them again for ever.
+        """
+        host = platform.node()
+        names = [path.name.removeprefix(f"{_OPENING}.{host}.") for path in self.folder.glob(f"{_OPENING}.{host}.*")]
+        dead = sum(not _runs(int(name)) for name in names)
+        if dead >= self.max_tries * actors:
+            raise StoreError(
+                f"teacher {teacher}: {dead} processes on {host} ended while they opened it, most likely for want of "
+                "memory; lower store.actors, or give the nodes more"
+            )
+        path = self.folder / f"{_OPENING}.{host}.{os.getpid()}"
+        put(path, process_name().encode())
+        yield
+        path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Forget the job."""
         remove_tree(self.folder)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

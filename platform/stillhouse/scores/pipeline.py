@@ -83,6 +83,7 @@ def score_pairs(
             "device": device,
             "threads": placement.threads,
             "max_tries": max_tries,
+            "actors": max(1, placement.actors),
         }
         facts = arguments | {"collection": collection.digest, "actors": placement.actors}
         if parity_check:
@@ -187,6 +188,7 @@ def _outcomes(
         num_cpus=placement.num_cpus,
         num_gpus=placement.num_gpus,
         no_progress_s=NO_PROGRESS_S,
+        grows=placement.grows,
     )
     try:
         yield from outcomes

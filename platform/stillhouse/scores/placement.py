@@ -22,6 +22,8 @@ class Placement:
     num_gpus: float
     threads: int
     """Torch threads of one actor."""
+    grows: bool = False
+    """Whether nodes that join later get actors too."""
 
 
 def scoring_device() -> Device:
@@ -41,7 +43,7 @@ def here() -> Placement:
 
 
 def place(num_actors: int | None, shards: int) -> Placement:
-    """Actors for that many shards; None takes what the cluster has.
+    """Actors for that many shards; None takes what the cluster has, and what joins it.
 
     At least one CPU, or half of what is free on a busy cluster, stays for Ray Data's own tasks: with all CPUs held by
     actors a pipeline waits for itself forever.
@@ -59,12 +61,15 @@ def place(num_actors: int | None, shards: int) -> Placement:
     share = max(free_cpus - 1, free_cpus / 2) / actors
     # Whole numbers above 1, as Ray wants them. An actor with a GPU asks for one CPU: its node may have few.
     num_cpus = math.floor(share) if share >= 1 else math.floor(share * 1000) / 1000
+    num_cpus = min(num_cpus, 1 if gpus else threads)
     num_gpus = gpus / wanted if gpus else 0.0
     return Placement(
         actors=actors,
-        num_cpus=min(num_cpus, 1 if gpus else threads),
+        num_cpus=num_cpus,
         num_gpus=math.floor(num_gpus) if num_gpus >= 1 else math.floor(num_gpus * 1000) / 1000,
         threads=threads,
+        # A new node is filled by what each actor asks for: never with more than two threads a CPU.
+        grows=num_actors is None and (bool(gpus) or 2 * num_cpus >= threads),
     )
 
 

@@ -90,6 +90,7 @@ class Tally:
             "truncated": self.truncated,
             "tokens": self.tokens,
             "actor_seconds": round(self.actor_seconds, 3),
+            "by_actor": {name: pairs for name, (pairs, _) in sorted(self.by_actor.items())},
         }
 
     def report(self, seconds: float, parity: Parity | None = None) -> ScoreReport:

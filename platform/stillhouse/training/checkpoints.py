@@ -106,12 +106,15 @@ def newest(folder: Path) -> tuple[Path, Progress] | None:
     return found[-1], Progress(**json.loads((found[-1] / _MARK).read_text()))
 
 
-def load(path: Path, ranker: Ranker, optimizer: torch.optim.Optimizer) -> Weights:
-    """Put a checkpoint into ranker and optimiser; returns the best weights so far."""
+def load(path: Path, ranker: Ranker, optimizer: torch.optim.Optimizer, evaluated: bool = True) -> Weights:
+    """Put a checkpoint into ranker and optimiser; returns the best weights so far.
+
+    `evaluated`: whether it was written after a dev evaluation of its stage; before the first there is no best.
+    """
     state = {
         "model": copy_weights(ranker),
         "optimizer": get_optimizer_state_dict(ranker, optimizer),
-        "best": copy_weights(ranker),
+        "best": copy_weights(ranker) if evaluated else {},
     }
     state_dict_loader.load(state, checkpoint_id=path, no_dist=ranks.world_size() == 1)
     restore_weights(ranker, state["model"])

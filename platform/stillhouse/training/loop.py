@@ -28,6 +28,7 @@ from stillhouse.training.interval import Interval
 from stillhouse.training.job import Report, TrainingData, TrainingJob
 from stillhouse.training.live_teacher import LiveTeacher, complete
 from stillhouse.training.measuring import Measurer
+from stillhouse.training.notice import Notice
 from stillhouse.training.optimizer import clip_gradients, make_optimizer, schedule_factor, set_rates
 from stillhouse.training.step import (
     Inputs,
@@ -56,6 +57,7 @@ class Trainer:
     report: Report
     costs: bool = False
     """Measure time and size with the last evaluation of all; on one rank only."""
+    notice: Notice = field(default_factory=Notice)
     progress: Progress = field(default_factory=Progress)
     rows: list[int] = field(default_factory=list)
     """The train queries of the stage at hand."""
@@ -100,6 +102,10 @@ class Trainer:
             if self.progress.step in stops:
                 best = self._evaluate(name, stage, best, interval, optimizer, self.progress.step == total)
                 interval = Interval()
+            if self.notice.given():
+                if self.progress.step not in stops:
+                    checkpoints.save(self.checkpoint_folder, self.ranker, optimizer, best, self.progress)
+                self.notice.saved(self.progress.total_step)
         if stage.restore_best and best:
             checkpoints.restore_weights(self.ranker, best)
         return {self.job.evaluation["select_by"]: self.progress.best_value or 0.0}
@@ -114,7 +120,7 @@ class Trainer:
         found = checkpoints.newest(self.checkpoint_folder)
         if found is not None and found[1].stage == index:
             self.progress = found[1]
-            best = checkpoints.load(found[0], self.ranker, optimizer)
+            best = checkpoints.load(found[0], self.ranker, optimizer, self.progress.best_value is not None)
         else:
             self.progress = Progress(stage=index, total_step=self.progress.total_step)
             best = {}

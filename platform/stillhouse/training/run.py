@@ -13,6 +13,7 @@ from stillhouse.rankers.processor import keep_freed_memory, multiplies_bfloat16
 from stillhouse.training import checkpoints, evaluations, ranks, sharding
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
+from stillhouse.training.notice import Notice
 from stillhouse.training.rules import check_stages
 from stillhouse.training.step import mask_losses
 
@@ -37,12 +38,13 @@ def run_job(
     output: Path | None = None,
     device: torch.device | None = None,
     costs: bool = False,
+    notice: Notice | None = None,
 ) -> dict[str, Any]:
     """Train all stages, from the newest complete checkpoint in `checkpoint_folder` if there is one.
 
     Every rank calls it. With `output`, rank 0 saves the ranker there. `device` None: the GPU,
     if there is one. `costs`: the last report has what `costs.measure_costs` gives; one rank only.
-    Returns the best dev value and the steps.
+    A `notice` that the machine goes away is answered with a checkpoint. Returns the best dev value and the steps.
     """
     if ranks.rank() == 0:
         checkpoint_folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,8 @@ def run_job(
         mlm_head.attach(ranker, job.seed)
     module = sharding.shard(ranker, job.scale_spec.sharding, device, dtype)
     data = load_data(job, ranker)
-    trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report, costs)
+    notice = notice or Notice()
+    trainer = Trainer(job, data, ranker, module, device, dtype, checkpoint_folder, report, costs, notice)
     metrics: dict[str, float] = {}
     for index, (name, stage) in enumerate(job.stage_specs.items()):
         if _stage_is_behind(trainer, index):

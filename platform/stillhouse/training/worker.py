@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +15,17 @@ from typing import Any
 from stillhouse.artifacts import write_json
 from stillhouse.errors import TrainingError
 from stillhouse.recipe.tree import ScaleSpec
+from stillhouse.training import ranks
 from stillhouse.training.job import TrainingJob
+from stillhouse.training.notice import Notice
+
+logger = logging.getLogger(__name__)
 
 RESULT = "result.json"
 WAITING_CPUS = 0.05
 """CPUs of a node that trials may take which only wait for their workers."""
+NOTICE_S = 2.0
+"""How often workers ask whether one of their nodes is about to be taken away: the question goes over the network."""
 
 
 def train_distributed(
@@ -26,6 +34,7 @@ def train_distributed(
     checkpoint_folder: Path,
     output: Path | None,
     num_workers: int,
+    min_workers: int | None = None,
     cpus_per_worker: float,
     gpus_per_worker: float,
     name: str,
@@ -34,7 +43,9 @@ def train_distributed(
 ) -> dict[str, Any]:
     """Run a job under Ray Train with one process per worker; returns what `run_job` returned on rank 0.
 
-    A worker that dies is started again, with all others, from the newest complete checkpoint.
+    A worker that dies is started again, with all others, from the newest complete checkpoint. With `min_workers` as
+    many go on as the nodes that are left hold, and more when nodes join. A node that is drained may be lost as often as
+    it likes; other failures `max_failures` times.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -55,7 +66,9 @@ def train_distributed(
         train_loop_config=config,
         torch_config=TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=num_workers, use_gpu=gpus_per_worker > 0, resources_per_worker=resources
+            num_workers=num_workers if min_workers is None else (min_workers, num_workers),
+            use_gpu=gpus_per_worker > 0,
+            resources_per_worker=resources,
         ),
         run_config=RunConfig(
             name=name,
@@ -77,7 +90,6 @@ def _worker(config: dict[str, Any]) -> None:
     import ray.train
     import torch
 
-    from stillhouse.training import ranks
     from stillhouse.training.run import run_job
 
     torch.set_num_threads(config["threads"])
@@ -96,9 +108,34 @@ def _worker(config: dict[str, Any]) -> None:
     output = Path(config["output"]) if config["output"] else None
     # Without a GPU of its own a worker may still see one: several ranks on it cannot talk by gloo.
     device = None if config["gpu"] else torch.device("cpu")
-    result = run_job(TrainingJob(**config["job"]), folder, report, output, device)
+    result = run_job(TrainingJob(**config["job"]), folder, report, output, device, notice=DrainNotice())
     if ranks.rank() == 0:
         write_json(folder / RESULT, result)
+
+
+class DrainNotice(Notice):
+    """Ray's word that the node of a worker is drained: a spot machine that is reclaimed, a node scaled away.
+
+    Training goes on after the checkpoint: at the node's end Ray Train starts all workers again, from there.
+    """
+
+    def __init__(self) -> None:
+        self.next = time.monotonic() + NOTICE_S
+        self.told = False
+
+    def given(self) -> bool:
+        # Clocks differ: all ranks ask when one of them finds it time.
+        if self.told or not ranks.on_any(time.monotonic() >= self.next):
+            return False
+        import ray.train
+
+        self.next = time.monotonic() + NOTICE_S
+        self.told = ray.train.get_preemption_info() is not None
+        return self.told
+
+    def saved(self, step: int) -> None:
+        if ranks.rank() == 0:
+            logger.warning("a node of this training is drained: the checkpoint of step %d is kept", step)
 
 
 def in_trial(
@@ -129,6 +166,7 @@ def in_trial(
         checkpoint_folder=checkpoint_folder,
         output=output,
         num_workers=workers,
+        min_workers=job.scale_spec.min_workers,
         cpus_per_worker=worker_cpus(job.scale_spec, WAITING_CPUS),
         gpus_per_worker=job.scale_spec.gpus_per_worker,
         name=f"trial-{checkpoint_folder.name}",
@@ -159,9 +197,11 @@ def worker_cpus(scale: ScaleSpec, reserve: float = 0.0) -> float:
     if scale.num_workers == 1 and reserve:
         return 1.0
     nodes = [node["Resources"].get("CPU", 0.0) - reserve for node in ray.nodes() if node["Alive"]]
-    for share in (64, 32, 16, 8, 4, 3, 2, 1, 0.95, 0.5, 0.25):
-        if sum(int(node / share) for node in nodes if node > 0) >= scale.num_workers:
-            return float(share)
+    # Where nodes are still to come, the least number of workers has to fit.
+    for wanted in (scale.num_workers, scale.min_workers or scale.num_workers):
+        for share in (64, 32, 16, 8, 4, 3, 2, 1, 0.95, 0.5, 0.25):
+            if sum(int(node / share) for node in nodes if node > 0) >= wanted:
+                return float(share)
     return 1.0
 
 

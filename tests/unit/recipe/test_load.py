@@ -88,6 +88,10 @@ def test_words_that_look_like_numbers_stay_words() -> None:
         (("dev: c/dev, ", ""), ["collection.dev: missing"]),
         (("c/train", "{}"), ["collection.train", "string"]),
         (("stages:\n", "seed: -1\nstages:\n"), ["seed", "greater than or equal to 0", "-1"]),
+        (
+            ("path: runs/small", "path: s3://bucket/small"),
+            ["output.path", "s3://bucket/small is no folder"],
+        ),
         (("1e-6", "0"), ["stages.distill.optimizer.learning_rate", "greater than 0"]),
         (("name: small", "name: small\nsmall: 1"), ["small: unknown key"]),
         (("    loss: {name: kl, temperature: 2.0}\n", ""), ["stages.distill.loss: missing"]),
@@ -106,6 +110,7 @@ def test_one_line_names_key_and_expectation(tmp_path: Path, change: tuple[str, s
         ("evaluation: {measures: [RR@10], select_by: nDCG@10}", ["evaluation", "'nDCG@10'", "RR@10"]),
         ("scale: {num_workers: 2, sharding: none}", ["scale: sharding none", "2 copies", "num_workers to 1"]),
         ("retrain: {sharding: none}", ["retrain: sharding none", "2 copies"]),
+        ("scale: {min_workers: 2}", ["scale: min_workers 2 is more than num_workers 1"]),
         ("candidates: {depth: 10}\nx: 1", ["x: unknown key"]),
         ("seed: 1\nseed: 2", ["'seed' stands twice", "line"]),
         ("seed: [1", ["not valid YAML", "line"]),
