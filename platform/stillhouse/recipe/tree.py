@@ -260,7 +260,7 @@ class SearchSpec(Spec):
     keep_models: Annotated[int, Field(ge=0)] = 3
     """The best finished trials that keep their checkpoint and ranker, and whose rankers go to MLflow."""
     keep_models_mib: Annotated[float, Field(gt=0)] = 2048
-    """Most MiB of rankers that go to MLflow, best first; what does not fit is named."""
+    """Most MiB of trials' rankers in MLflow, best first; what does not fit is named. The registered one is extra."""
 
 
 class RetrainSpec(_Workers):
