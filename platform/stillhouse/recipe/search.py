@@ -21,6 +21,6 @@ class SearchSpec(Spec):
     keep_models: Annotated[int, Field(ge=0)] = 3
     """The best finished trials that keep their checkpoint and ranker, and whose rankers go to MLflow."""
     keep_models_mib: Annotated[float, Field(gt=0)] = 2048
-    """Most MiB of rankers that go to MLflow, best first; what does not fit is named."""
+    """Most MiB of trials' rankers in MLflow, best first; what does not fit is named. The registered one is extra."""
     confirm_seeds: Annotated[int, Field(ge=0)] = 0
     """Train the best values and the recipe's own with this many seeds each and compare them on test; 0 does not."""

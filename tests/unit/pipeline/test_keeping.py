@@ -170,9 +170,16 @@ def test_the_models_of_the_best_go_to_their_runs_once(world: World) -> None:
             assert "ranker" not in world.files(trial)
         uploaded = world.root.glob(f"mlartifacts/**/{first.run_id}/artifacts/ranker/model.safetensors")
         (file,) = uploaded
-        before = file.stat().st_mtime_ns
+        # A copy keeps the time of its content.
+        before = file.stat().st_ctime_ns
         keep_best(context, world.study, world.space, recorder_of(context))
-        assert file.stat().st_mtime_ns == before, "what is there is not sent again"
+        assert file.stat().st_ctime_ns == before, "what is there is not sent again"
+        # Killed before it was noted: sent again, and nothing is there twice.
+        files = world.files(first)
+        (world.root / "trials" / first.key / "kept.json").unlink()
+        keep_best(context, world.study, world.space, recorder_of(context))
+        assert file.stat().st_ctime_ns > before
+        assert world.files(first) == files
 
 
 def test_what_does_not_fit_the_budget_is_named(world: World) -> None:
@@ -253,6 +260,29 @@ def test_a_trial_is_repeated_from_its_record(world: World, tmp_path: Path) -> No
         f"recorded {trial.metric:.6f}, repeated {trial.metric:.6f}, difference 0: the same" in console.file.getvalue()
     )
     assert not list((tmp_path / "fresh").glob("repeat-*"))
+
+
+def test_a_trial_of_two_seeds_is_repeated_as_their_mean(world: World, tmp_path: Path) -> None:
+    trial, curves = world.best(3)[-1], []
+    with world.context() as context:
+        job = make_job(context, world.recipe.student, world.recipe.stages)
+    for seed in (0, 1):
+        curve: list[tuple[int, float]] = []
+        recipe = override(world.recipe, trial.values | {"seed": seed})
+        StudentObjective(job)(
+            recipe, "k", tmp_path / str(seed), lambda got, step, into=curve: into.append((step, got["nDCG@10"]))
+        )
+        curves.append(curve)
+    means = [(step, (one + other) / 2) for (step, one), (_, other) in zip(*curves, strict=True)]
+    assert curves[0] != curves[1]
+    run = world.client.get_run(trial.run_id)
+    other = world.client.create_run(run.info.experiment_id, tags=run.data.tags | {"stillhouse.seeds": "2"}).info.run_id
+    world.client.log_artifact(other, str(world.root / "trials" / trial.key / "recipe.yaml"))
+    for step, value in means:
+        world.client.log_metric(other, "dev/nDCG_at_10", value, step=step)
+    found = repeat(other, world.recipe.tracking.uri, console=Console(quiet=True), root=world.root)
+    assert found.recorded == max(value for _, value in means)
+    assert found.repeated == pytest.approx(found.recorded, abs=1e-12)
 
 
 def test_another_value_is_no_repetition(world: World, tmp_path: Path, monkeypatch, capsys) -> None:
