@@ -3,8 +3,9 @@
     python -m benchmarks.search_cost [--small] [--output benchmarks/results/search_cost.json]
 
 On pydocs with the quick start's student (2 layers of MiniLM) and MiniLM as it comes for a teacher. First 20 trials of
-one worker, one at a time, recorded in MLflow (SQLite), and the same trainings as plain loops in one process. Then 24 trials to the end and the same 24 points under asha, two at a time where there are two cores. One
-thread a trial. What comes before the first training (Ray, the actor, imports, reading the data) is measured apart.
+one worker, one at a time, recorded in MLflow (SQLite), and the same trainings as plain loops in one process. Then 24
+trials to the end and the same 24 points under asha, two at a time where there are two cores. One thread a trial. What
+comes before the first training (Ray, the actor, imports, reading the data) is measured apart.
 `--small` tries all of it in a few minutes and writes no result.
 """
 
