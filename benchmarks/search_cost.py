@@ -3,9 +3,9 @@
     python -m benchmarks.search_cost [--small] [--output benchmarks/results/search_cost.json]
 
 On pydocs with the quick start's student (2 layers of MiniLM) and MiniLM as it comes for a teacher. First 20 trials of
-one worker, one at a time, recorded in MLflow (SQLite), and the same trainings as plain loops in one process; twice,
-in turn. Then 24 trials to the end and the same 24 points under asha, two at a time where there are two cores. One
-thread a trial. What comes before the first training (Ray, the actor, imports, reading the data) is measured apart.
+one worker, one at a time, recorded in MLflow (SQLite), and the same trainings as plain loops in one process. Then 24
+trials to the end and the same 24 points under asha, two at a time where there are two cores. One thread a trial. What
+comes before the first training (Ray, the actor, imports, reading the data) is measured apart.
 `--small` tries all of it in a few minutes and writes no result.
 """
 
@@ -28,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 SIZES = {
-    "full": {"queries": 1400, "dev": 100, "trials": 20, "steps": 20, "repeats": 2, "points": 24, "evaluations": 9},
+    "full": {"queries": 1400, "dev": 50, "trials": 20, "steps": 8, "repeats": 1, "points": 24, "evaluations": 9},
     "small": {"queries": 64, "dev": 16, "trials": 3, "steps": 2, "repeats": 1, "points": 5, "evaluations": 4},
 }
 MOST_OVERHEAD, MOST_COST, MOST_LOSS = 1.10, 0.4, 0.005
-STEPS_PER_EVALUATION = 4
+STEPS_PER_EVALUATION = 2
+QUERIES_PER_STEP = 8
 SPACE = {
     "stages.distill.loss.temperature": {"float": [0.5, 8.0], "log": True},
     "stages.distill.groups.num_negatives": {"choice": [1, 3, 7]},
@@ -56,6 +57,8 @@ def make_world(root: Path, size: dict[str, int], small: bool) -> tuple[Any, Any]
             "collection.max_test_queries": 10,
             "scale.dtype": "float32",
             "stages.distill.max_steps": size["steps"],
+            "stages.distill.queries_per_step": QUERIES_PER_STEP,
+            "evaluation.dev_depth": 8,
         }
         | ({"collection.packages": ["numpy.polynomial", "asyncio", "unittest", "email"]} if small else {}),
     )
@@ -82,6 +85,7 @@ def make_world(root: Path, size: dict[str, int], small: bool) -> tuple[Any, Any]
 def score(collection: Any, candidates: Any, depth: int, path: Path) -> None:
     """MiniLM as it comes on the candidates of the train queries and on their positives."""
     import numpy as np
+    import torch
 
     from stillhouse.rankers import RANKERS
     from stillhouse.training.teacher import write_teacher_scores
@@ -89,6 +93,8 @@ def score(collection: Any, candidates: Any, depth: int, path: Path) -> None:
     logging.getLogger("stillhouse").setLevel(logging.ERROR)  # that long documents are cut is meant
     split = collection.splits["train"]
     ranker = RANKERS["dual_encoder"].from_backbone("minilm", pooling="mean", query_max_length=32, doc_max_length=64)
+    # The trials' one thread is not meant for this.
+    torch.set_num_threads(os.cpu_count() or 1)
     pieces = []
     for row in range(len(split.queries)):
         positives = [doc for doc, grade in split.qrels.get(row, {}).items() if grade > 0]
@@ -248,7 +254,8 @@ def rows_of_stopping(root: Path, recipe: Any, job: Any, size: dict[str, int], co
     from stillhouse.recipe import override
 
     steps = size["evaluations"] * STEPS_PER_EVALUATION
-    longer = override(recipe, {"stages.distill.max_steps": steps, "stages.distill.evaluations": size["evaluations"]})
+    changes = {"max_steps": steps, "evaluations": size["evaluations"], "epochs": -(-steps * QUERIES_PER_STEP // 64)}
+    longer = override(recipe, {f"stages.distill.{name}": value for name, value in changes.items()})
     found = {
         name: search(
             root / f"stopping-{name}",
