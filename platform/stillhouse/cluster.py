@@ -76,6 +76,14 @@ def relative_paths(recipe: Recipe) -> list[str]:
     return [key for key, path in paths.items() if "://" not in path and not Path(path).is_absolute()]
 
 
+def workspace_env(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """Models and texts of a job go where all nodes see them: `.stillhouse` beside the scores, else into the results."""
+    for place in (Path(recipe.store.path).parent, Path(recipe.output.path)):
+        if place.is_absolute():
+            return {"env_vars": {"STILLHOUSE_HOME": str(place / ".stillhouse")}}
+    return {}
+
+
 def _copy_package(target: Path) -> None:
     """The installed package with the files it ships, as a wheel would hold it."""
 
@@ -101,7 +109,7 @@ def submit(
         return _send(
             client,
             ["python", "-m", "stillhouse", verb, *arguments, *more],
-            {"working_dir": str(files), "py_modules": [str(package)]},
+            {"working_dir": str(files), "py_modules": [str(package)]} | workspace_env(load_recipe(recipe, overrides)),
             {"stillhouse": verb, "recipe": recipe},
         )
 

@@ -103,3 +103,13 @@ def test_differences_name_the_node_and_what_it_has() -> None:
     silent = {"name": "worker 10.0.0.4", "versions": {}, "error": "timed out"}
     (one,) = differences([node("head 10.0.0.1"), silent], here)
     assert (one.text, one.breaks) == ("worker 10.0.0.4 does not answer: timed out", True)
+
+
+def test_the_workspace_of_a_job_is_where_all_nodes_see_it() -> None:
+    def home(*overrides: str) -> str | None:
+        return cluster.workspace_env(load_recipe("demo", overrides)).get("env_vars", {}).get("STILLHOUSE_HOME")
+
+    assert home("store.path=/shared/scores", "output.path=/shared/runs/a") == "/shared/.stillhouse"
+    assert home("store.path=s3://bucket/scores", "output.path=/shared/runs/a") == "/shared/runs/a/.stillhouse"
+    # Relative paths go with the job's folder, and so does this one.
+    assert home() is None

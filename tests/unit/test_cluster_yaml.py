@@ -72,3 +72,28 @@ def test_versions_are_those_tested(cluster: dict[str, Any]) -> None:
 
 def test_nothing_private_is_copied(cluster: dict[str, Any]) -> None:
     assert {".git", ".venv", ".env", ".stillhouse", "runs"} <= set(cluster["rsync_exclude"])
+
+
+@pytest.fixture
+def local() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "local.yaml").read_text())
+    return loaded
+
+
+def test_own_machines_are_accepted_and_mistakes_refused(local: dict[str, Any]) -> None:
+    check(local)
+    for change in ({"max_worker": 3}, {"auth": {"ssh_usr": "me"}}, {"provider": {"type": "local"}}):
+        with pytest.raises(Exception, match=r"max_worker|ssh_usr|head_ip"):
+            check(local | change)
+    # All that are listed are used.
+    assert local["min_workers"] == local["max_workers"] == len(local["provider"]["worker_ips"])
+
+
+def test_own_machines_have_the_same_rules_as_the_cloud(local: dict[str, Any], cluster: dict[str, Any]) -> None:
+    for side in ("head", "worker"):
+        ours, theirs = (one[f"{side}_start_ray_commands"][-1] for one in (local, cluster))
+        # Python of the environment there; all else is word for word the same.
+        assert ours.replace("~/stillhouse/.venv/bin/", "").split() == theirs.split()
+    assert local["rsync_exclude"] == cluster["rsync_exclude"]
+    constraints = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    assert f'"torch=={constraints["torch"]}"' in " ".join(local["setup_commands"])
