@@ -25,7 +25,7 @@ from stillhouse.cli import (
     run,
     score,
     scores,
-    search_report,
+    study,
     suite,
     train,
     tune,
@@ -73,7 +73,7 @@ app.command("import")(import_.import_)
 app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
-app.command("search-report")(search_report.search_report)
+app.command("study")(study.study)
 app.command("reproduce")(reproduce.reproduce)
 app.command("suite")(suite.suite)
 app.command("cost")(cost.cost)
