@@ -28,14 +28,14 @@ def publish(run: Path, docs: Path) -> list[Path]:
     sources = [*(run / name for name in FILES), *pictures]
     for source in sources:
         if not source.exists():
-            raise StillhouseError(f"{source}: not there; `stillhouse tune` or `stillhouse search-report` writes it")
+            raise StillhouseError(f"{source}: not there; `stillhouse tune` or `stillhouse study` writes it")
         found = OF_A_MACHINE.search(source.read_text(encoding="utf-8"))
         if found:
             raise StillhouseError(
                 f"{source}: names {found.group()}, a path of this machine; leave it out of the recipe"
             )
     if not pictures:
-        raise StillhouseError(f"{run / PICTURES}: no pictures; `stillhouse search-report` draws them")
+        raise StillhouseError(f"{run / PICTURES}: no pictures; `stillhouse study` draws them")
     shutil.rmtree(docs / PICTURES, ignore_errors=True)
     (docs / PICTURES).mkdir(parents=True)
     return [Path(shutil.copyfile(source, docs / source.relative_to(run))) for source in sources]

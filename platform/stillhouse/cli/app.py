@@ -26,7 +26,7 @@ from stillhouse.cli import (
     run,
     score,
     scores,
-    search_report,
+    study,
     suite,
     train,
     tune,
@@ -75,7 +75,7 @@ app.command("plan")(plan.plan)
 app.command("new")(new.new)
 app.command("report")(report.report)
 app.command("repeat")(repeat.repeat)
-app.command("search-report")(search_report.search_report)
+app.command("study")(study.study)
 app.command("reproduce")(reproduce.reproduce)
 app.command("suite")(suite.suite)
 app.command("cost")(cost.cost)

@@ -18,7 +18,7 @@ class SearchCost:
     states: dict[str, int]
     """FINISHED, PRUNED, FAILED -> trials."""
     trial_seconds: float
-    """Sum over trials, as the driver saw them; trials side by side count each."""
+    """Sum over trials, of each since it last started; trials side by side count each."""
     wall_seconds: float
     """Over all sessions of the study."""
     evaluations: int

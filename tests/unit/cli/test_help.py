@@ -17,7 +17,7 @@ import stillhouse
 from stillhouse.cli.app import app
 
 VERBS = ["run", "score", "train", "tune", "evaluate", "rerank", "plan", "new", "report", "ui", "list", "doctor"]
-VERBS += ["import", "export", "repeat", "reproduce", "retrieve", "suite", "cost"]
+VERBS += ["import", "export", "repeat", "reproduce", "retrieve", "suite", "cost", "study"]
 VERBS += [f"scores {verb}" for verb in ("list", "show", "verify", "export", "import", "merge", "gc")]
 VERBS += [f"job {verb}" for verb in ("submit", "status", "logs", "stop", "list")]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(stillhouse.__file__).parents[1])}

@@ -80,7 +80,7 @@ def test_a_report_is_published_without_paths_of_the_machine(
     monkeypatch.setattr(importance, "SHUFFLES", 1)
     write_study(tmp_path)
     run, docs = tmp_path / "run", tmp_path / "docs"
-    assert call("search-report", "-o", run / "search.html").status == 0
+    assert call("study", "-o", run / "search.html").status == 0
     written = publish(run, docs)
     assert {path.name for path in written} >= {"search.md", "search.json", "history.svg"}
     linked = re.findall(r"\]\((search_files/[^)]+)\)", (docs / "search.md").read_text())

@@ -15,6 +15,7 @@ from stillhouse.pipeline.models import make_job, train_model
 from stillhouse.pipeline.run import DISTILLED, prepare, teach, train_student
 from stillhouse.pipeline.runs import measure, model_run
 from stillhouse.recipe import make_recipe, override
+from stillhouse.recipe.identity import settled
 from stillhouse.study_report.confirmation import BEST, DEFAULT
 from tests.unit.pipeline.test_baselines import tree
 
@@ -89,3 +90,6 @@ def test_none_asked_for_is_none_trained(recipe, tmp_path) -> None:
     with Context(off, Console(quiet=True), root=tmp_path) as context:
         assert confirming.confirm(context, Names(), off, None) is None
     assert not (tmp_path / "models").exists()
+    # Runs recorded before the key was there keep their names.
+    assert "confirm_seeds" not in settled(off.model_dump(mode="json"))["search"]
+    assert settled(recipe.model_dump(mode="json"))["search"]["confirm_seeds"] == 2
