@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install demo reproduce test lint check docs clean clean-runs
+.PHONY: help install demo reproduce test lint check docs pictures clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -54,6 +54,9 @@ check: lint test test-cluster ## all that must pass before a change goes in
 docs: install ## write docs/commands.md, docs/recipe.md and docs/rankers.md from the code
 	$(BIN)/python -m stillhouse.cli.reference docs
 	$(BIN)/python -m benchmarks.ranker_page docs
+
+pictures: install ## make the pictures of docs/tracking.md: a small record, opened in Chromium
+	$(BIN)/python -m tests.cluster.ui_pages docs/images
 
 clean-runs: ## remove runs, score stores, records and caches; .venv stays
 	rm -rf .stillhouse runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage platform/*.egg-info
