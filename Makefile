@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install demo reproduce search-page test lint check docs clean clean-runs
+.PHONY: help install demo reproduce search-page test test-cluster lint check docs pictures clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -59,6 +59,9 @@ docs: install ## write docs/commands.md, recipe.md, rankers.md and performance.m
 	$(BIN)/python -m stillhouse.cli.reference docs
 	$(BIN)/python -m benchmarks.ranker_page docs
 	$(BIN)/python -m benchmarks.page docs
+
+pictures: install ## make the pictures of docs/tracking.md: a small record, opened in Chromium
+	$(BIN)/python -m tests.cluster.ui_pages docs/images
 
 clean-runs: ## remove runs, score stores, records and caches; .venv stays
 	rm -rf .stillhouse runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage platform/*.egg-info

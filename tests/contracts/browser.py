@@ -93,6 +93,14 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
+    def settle(self, seconds: float = 60) -> None:
+        """Until the page looks the same twice, a second apart."""
+        until, before = time.monotonic() + seconds, ""
+        while (now := self._call("Page.captureScreenshot", format="png")["data"]) != before:
+            assert time.monotonic() < until, "the page does not come to rest"
+            before = now
+            time.sleep(1)
+
     def picture(self, path: Path) -> Path:
         """What is in the window, as PNG."""
         path.parent.mkdir(parents=True, exist_ok=True)

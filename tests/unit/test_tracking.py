@@ -12,9 +12,18 @@ import pytest
 
 from stillhouse.errors import TrackingError
 from stillhouse.recipe.tree import TrackingSpec
-from stillhouse.tracking import MlflowTracker, NullTracker, Point, close_stale, metric_key, open_tracker
+from stillhouse.tracking import (
+    MlflowTracker,
+    NullTracker,
+    Point,
+    close_stale,
+    metric_key,
+    newest_places,
+    open_tracker,
+)
 from stillhouse.tracking.mlflow_tracker import HEARTBEAT, PROCESS, absolute_uri, open_client
 from stillhouse.tracking.process import is_gone, this_process
+from stillhouse.tracking.views import EXPERIMENT_TAGS, View, tag_of, view_address
 
 
 @pytest.fixture
@@ -89,6 +98,43 @@ def test_points_stand_once_however_often_they_are_logged(tracker: MlflowTracker)
     logged = client.get_metric_history(run, "train/loss")
     assert [(point.step, point.value) for point in logged] == [(step, 1 / (step + 1)) for step in range(2500)]
     assert [point.value for point in client.get_metric_history(run, "dev/nDCG_at_10")] == [0.4, 0.5]
+
+
+def test_descriptions_and_views(tracker: MlflowTracker) -> None:
+    run = tracker.run("a", "a")
+    tracker.note(run, "[here](#/experiments/{experiment}/runs/{run}), {as it is}")
+    view = View("key", "Search a", "study", ["x"], [("nDCG@10", "max")], 5.0)
+    tracker.view(view)
+    found = run_of(tracker, run)
+    experiment = found.info.experiment_id
+    assert found.data.tags["mlflow.note.content"] == f"[here](#/experiments/{experiment}/runs/{run}), {{as it is}}"
+    tags = open_client(tracker.uri).get_experiment(experiment).tags
+    assert tags[tag_of(view)[0]] == tag_of(view)[1]
+    assert tags.items() >= EXPERIMENT_TAGS.items()
+    assert newest_places(TrackingSpec(uri=tracker.uri)) == [
+        ("Runs of toy", f"#/experiments/{experiment}/runs?workflowType=machine_learning"),
+        ("Search a, its trials side by side", view_address(experiment, "key", charts=True)),
+    ]
+
+
+def test_a_call_that_meets_another_is_made_again(tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's answer when its database refuses a row beside an equal one, from MLflow's own code."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy.exc import IntegrityError
+
+    run, tries, log = tracker.run("a", "a"), [], SqlAlchemyStore._log_metrics_once
+
+    def meets_another(store: SqlAlchemyStore, run_id: str, metrics: list) -> None:
+        tries.append(len(metrics))
+        with store.ManagedSessionMaker(read_only=False):
+            if len(tries) <= 2:
+                raise IntegrityError("INSERT", {}, Exception("duplicate key"))
+        log(store, run_id, metrics)
+
+    monkeypatch.setattr(SqlAlchemyStore, "_log_metrics_once", meets_another)
+    tracker.points(run, [Point("train/loss", 0.5, 1, 1000.0)])
+    assert tries == [1, 1, 1]
+    assert [one.value for one in open_client(tracker.uri).get_metric_history(run, "train/loss")] == [0.5]
 
 
 def test_status_and_tags_at_the_end(tracker: MlflowTracker) -> None:

@@ -65,9 +65,9 @@ def search_note(study: str, space: SearchSpace, trials: Sequence[Trial]) -> str:
         + [f"`{short(trial.values[key])}`" if key in trial.values else "" for key in keys]
         for trial in judged[:MOST_TRIALS]
     ]
-    head = ["trial", *(f"{name} on dev" for name in space.metrics), "state", *(f"`{key}`" for key in keys)]
-    said = f"Search `{study}`: {len(trials)} trials ({states}); the best {len(rows)}:"
-    return "\n\n".join([said, table(head, rows), _links(study)])
+    head = ["trial", *(f"{name} on dev" for name in space.metrics), "state", *(f"`{one}`" for one in _last_words(keys))]
+    said = f"Search `{study}`: {len(trials)} trials ({states}). {_links(study)}"
+    return "\n\n".join([said, f"The best {len(rows)}:", table(head, rows)])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -79,6 +79,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def short(value: object) -> str:
     """A drawn value in few characters."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _last_words(keys: Sequence[str]) -> list[str]:
+    """Dotted keys by their last word, where that tells them apart."""
+    words = [key.rpartition(".")[2] for key in keys]
+    return [word if words.count(word) == 1 else key for key, word in zip(keys, words, strict=True)]
 
 
 def _links(study: str) -> str:

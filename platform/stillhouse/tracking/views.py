@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillhouse.tracking.base import metric_key
+from stillhouse.tracking.base import metric_key, point_key
 
 TAG = "mlflow.sharedViewState."
 NOTE = "mlflow.note.content"
@@ -92,13 +92,16 @@ def runs_address(experiment_id: str) -> str:
 def _state(view: View, charts: list[dict[str, Any]]) -> dict[str, Any]:
     measure, mode = view.measures[0]
     columns = [f"metrics.`{metric_key(BEST, name)}`" for name, _ in view.measures]
-    columns += [f"params.`{name}`" for name in view.params]
-    section = {"uuid": view.key, "name": view.name, "display": True, "isReordered": False}
+    columns += [*(f"params.`{name}`" for name in view.params), "tags.`trial_state`"]
+    section = {"uuid": view.key, "name": view.name, "display": True, "isReordered": False, "columns": 2}
     return {
         "searchFilter": f"tags.`{STUDY}` = '{view.study}'",
         "orderByKey": f"metrics.`{metric_key(BEST, measure)}`",
         "orderByAsc": mode == "min",
-        "selectedColumns": [*columns, "tags.`trial_state`"],
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        # Wide enough for a dotted key: its end says what it is.
+        "columnWidths": {column: min(300, 40 + 7 * len(column)) for column in columns},
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
         "compareRunSections": [section],
@@ -110,19 +113,25 @@ def _state(view: View, charts: list[dict[str, Any]]) -> dict[str, Any]:
 def _charts(view: View) -> list[dict[str, Any]]:
     """All drawn values against the measure, the measure's curves, then each value alone against the measure."""
     best = [metric_key(BEST, name) for name, _ in view.measures]
-    curve = metric_key("dev", view.measures[0][0])
+    curve = point_key(view.measures[0][0])
     found: list[dict[str, Any]] = [
         {
             "type": "PARALLEL",
-            "displayName": "Drawn values and measure",
             "selectedParams": list(view.params),
             "selectedMetrics": best,
             "showAllRuns": True,
         },
-        {"type": "LINE", "displayName": "Curves on dev", "metricKey": curve, "selectedMetricKeys": [curve]},
+        {
+            "type": "LINE",
+            "metricKey": curve,
+            "selectedMetricKeys": [curve],
+            # A few evaluations: as they were measured.
+            "lineSmoothness": 0,
+            "useGlobalLineSmoothing": False,
+        },
     ]
     for name in view.params:
         x, y = {"key": name, "type": "PARAM"}, {"key": best[0], "type": "METRIC"}
-        found.append({"type": "SCATTER", "displayName": name, "xaxis": x, "yaxis": y})
+        found.append({"type": "SCATTER", "xaxis": x, "yaxis": y})
     common = {"runsCountToCompare": 100, "metricSectionId": view.key, "deleted": False, "isGenerated": False}
     return [{**one, **common, "uuid": f"{view.key}-{number}"} for number, one in enumerate(found)]
