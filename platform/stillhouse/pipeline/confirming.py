@@ -11,7 +11,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import Model, TeacherFile, make_job, train_model
 from stillhouse.pipeline.recording import Recorder
 from stillhouse.pipeline.runs import mean_of, measure, model_run
-from stillhouse.recipe import Recipe
+from stillhouse.recipe import Recipe, override
 from stillhouse.study_report.confirmation import BEST, DEFAULT, Confirmation
 
 
@@ -69,5 +69,5 @@ def _train(
     job = replace(make_job(context, recipe.student, recipe.stages, scores, scale), seed=seed)
     title = f"{name}, seed {seed}"
     model = train_model(context, title, job)
-    recorder.training(title, model)
+    recorder.training(title, model, override(recipe, {"seed": seed}), scores)
     return model
