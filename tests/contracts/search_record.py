@@ -13,9 +13,9 @@ from stillhouse.pipeline.notes import recipe_note
 from stillhouse.recipe import load_recipe
 from stillhouse.search import draw, load_space
 from stillhouse.search.browsing import search_note
+from stillhouse.search.dimensions import Choice
 from stillhouse.search.record import Report, StudyFolder, Trial, study_id, trial_key
 from stillhouse.search.recorder import Recorder
-from stillhouse.search.space import Choice
 from stillhouse.tracking import MlflowTracker, Point
 
 TRIALS, EVALUATIONS, STEP = 6, 5, 40

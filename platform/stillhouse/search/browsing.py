@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from stillhouse.search.dimensions import Choice
 from stillhouse.search.record import Trial, flatten
-from stillhouse.search.space import Choice, SearchSpace
+from stillhouse.search.space import SearchSpace
 from stillhouse.tracking import Point
 from stillhouse.tracking.views import BEST, View, view_address
 

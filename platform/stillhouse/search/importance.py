@@ -19,9 +19,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
+from stillhouse.search.dimensions import Choice, Dimension
 from stillhouse.search.record import Trial
 from stillhouse.search.sampling import encode
-from stillhouse.search.space import Choice, Dimension, Point, SearchSpace
+from stillhouse.search.space import Point, SearchSpace
 
 MIN_TRIALS = 6
 """With fewer, no evaluator can tell anything."""

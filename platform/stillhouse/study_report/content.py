@@ -10,10 +10,11 @@ from stillhouse.comparison.content import Picture, Table
 from stillhouse.comparison.entrants import Section
 from stillhouse.evaluation.report import finite
 from stillhouse.recipe import Recipe
+from stillhouse.search.dimensions import Choice
 from stillhouse.search.importance import Importance, importances, plain
 from stillhouse.search.importance import best as most_telling
 from stillhouse.search.record import Trial, best_of, front_of
-from stillhouse.search.space import Choice, SearchSpace
+from stillhouse.search.space import SearchSpace
 from stillhouse.study_report import charts, knob_charts
 from stillhouse.study_report.confirmation import Confirmation
 from stillhouse.study_report.cost import SearchCost, search_cost

@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element, SubElement
 
 from stillhouse.comparison import svg
 from stillhouse.comparison.axes import Axis, labels
+from stillhouse.search.dimensions import Choice
 from stillhouse.search.importance import Importance
 from stillhouse.search.record import Trial
-from stillhouse.search.space import Choice
 from stillhouse.study_report.charts import (
     BELOW,
     BEST,

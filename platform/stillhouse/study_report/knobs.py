@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillhouse.comparison.axes import labels, log_ticks, ticks
-from stillhouse.search.space import Choice, Dimension, SearchSpace, lookup
+from stillhouse.search.dimensions import Choice, Dimension
+from stillhouse.search.space import SearchSpace, lookup
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from stillhouse.search.dimensions import Choice
 from stillhouse.search.importance import MIN_SHARE, MIN_TRIALS, Importance, KeyImportance
 from stillhouse.search.record import Trial
-from stillhouse.search.space import Choice
 from stillhouse.study_report.confirmation import BEST, DEFAULT, Confirmation
 from stillhouse.study_report.cost import SearchCost
 from stillhouse.study_report.knob_charts import best_quarter
