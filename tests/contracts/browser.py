@@ -21,7 +21,7 @@ REASON = "no chromium, chromium-browser or google-chrome on PATH"
 class Browser:
     """One page of a browser that reaches this machine's loopback address and nothing else."""
 
-    def __init__(self, profile: Path, width: int = 1440, height: int = 900) -> None:
+    def __init__(self, profile: Path, width: int = 1600, height: int = 900) -> None:
         assert PROGRAM is not None, REASON
         theirs, self._out = os.pipe()
         self._in, their_out = os.pipe()

@@ -92,7 +92,7 @@ def runs_address(experiment_id: str) -> str:
 def _state(view: View, charts: list[dict[str, Any]]) -> dict[str, Any]:
     measure, mode = view.measures[0]
     columns = [f"metrics.`{metric_key(BEST, name)}`" for name, _ in view.measures]
-    columns += [*(f"params.`{name}`" for name in view.params), "tags.`trial_state`"]
+    columns += ["tags.`trial_state`", *(f"params.`{name}`" for name in view.params)]
     section = {"uuid": view.key, "name": view.name, "display": True, "isReordered": False, "columns": 2}
     return {
         "searchFilter": f"tags.`{STUDY}` = '{view.study}'",
@@ -100,8 +100,8 @@ def _state(view: View, charts: list[dict[str, Any]]) -> dict[str, Any]:
         "orderByAsc": mode == "min",
         "selectedColumns": columns,
         "columnOrder": columns,
-        # Wide enough for a dotted key: its end says what it is.
-        "columnWidths": {column: min(300, 40 + 7 * len(column)) for column in columns},
+        # Wide enough for a dotted key, whose end says what it is.
+        "columnWidths": {column: 30 + 6 * len(column.partition("`")[2]) for column in columns},
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
         "compareRunSections": [section],
