@@ -11,7 +11,8 @@ from typing import Any
 
 from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, get_key, override
-from stillhouse.search.space import COSTS, Dimension, Point, SearchSpace, decides, draw
+from stillhouse.search.dimensions import Dimension
+from stillhouse.search.space import COSTS, Point, SearchSpace, decides, draw
 
 MAX_COMBINATIONS = 1000
 

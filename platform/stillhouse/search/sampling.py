@@ -14,7 +14,8 @@ import optuna
 from stillhouse.artifacts import stable_hash
 from stillhouse.errors import SearchError
 from stillhouse.recipe import Recipe
-from stillhouse.search.space import Choice, Dimension, IntRange, Point, SearchSpace, draw
+from stillhouse.search.dimensions import Choice, Dimension, IntRange
+from stillhouse.search.space import Point, SearchSpace, draw
 
 MAX_GRID = 10_000
 

@@ -4,119 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, find_file
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.load import describe, set_key
 from stillhouse.recipe.text import read_yaml
+from stillhouse.search.dimensions import SHAPES, Choice, Dimension, FloatRange, IntRange, kind_of
 
 Point = dict[str, Any]
 """Dotted recipe key -> drawn value; only the keys whose condition holds."""
-
-
-class _Dimension(Spec):
-    when: dict[str, Any] = Field(default={})
-    """Draw this key only where other keys have these values; a list means any of them."""
-
-
-class FloatRange(_Dimension):
-    """A real number between two ends, both possible."""
-
-    bounds: tuple[float, float] = Field(alias="float")
-    """The two ends."""
-    log: bool = False
-    """Uniform in the logarithm."""
-    step: Annotated[float, Field(gt=0)] | None = None
-    """Distance between the values that can be drawn; None draws any."""
-
-    @model_validator(mode="after")
-    def _is_possible(self) -> FloatRange:
-        _check_range(*self.bounds, self.log, self.step)
-        return self
-
-    def ends(self) -> list[Any]:
-        """Values between which all others lie."""
-        return list(self.bounds)
-
-    def has(self, value: Any) -> bool:
-        """Whether the value can be drawn."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.bounds[0] <= value <= self.bounds[1] and _on_step(value - self.bounds[0], self.step)
-
-
-class IntRange(_Dimension):
-    """A whole number between two ends, both possible."""
-
-    bounds: tuple[int, int] = Field(alias="int")
-    """The two ends."""
-    log: bool = False
-    """Uniform in the logarithm."""
-    step: Annotated[int, Field(ge=1)] | None = None
-    """Distance between the values that can be drawn."""
-
-    @model_validator(mode="after")
-    def _is_possible(self) -> IntRange:
-        _check_range(*self.bounds, self.log, self.step)
-        return self
-
-    def ends(self) -> list[Any]:
-        """Values between which all others lie."""
-        return list(self.bounds)
-
-    def has(self, value: Any) -> bool:
-        """Whether the value can be drawn."""
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and self.bounds[0] <= value <= self.bounds[1] and _on_step(value - self.bounds[0], self.step)
-
-
-class Choice(_Dimension):
-    """One of the values given: numbers, strings, or whole mappings of the recipe."""
-
-    choice: Annotated[tuple[Any, ...], Field(min_length=1)]
-    """The values; a whole mapping may be one of them."""
-
-    @field_validator("choice")
-    @classmethod
-    def _has_no_twins(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        texts = [json.dumps(value) for value in values]
-        for text in texts:
-            if texts.count(text) > 1:
-                raise ValueError(f"the choice {text} stands twice")
-        return values
-
-    def ends(self) -> list[Any]:
-        """All values."""
-        return list(self.choice)
-
-    def has(self, value: Any) -> bool:
-        """Whether the value can be drawn."""
-        return any(value == one and type(value) is type(one) for one in self.choice)
-
-
-SHAPES: dict[str, type[FloatRange | IntRange | Choice]] = {"float": FloatRange, "int": IntRange, "choice": Choice}
-
-
-def _kind(value: Any) -> str | None:
-    if isinstance(value, dict):
-        return next((kind for kind in SHAPES if kind in value), None)
-    return next((kind for kind, shape in SHAPES.items() if isinstance(value, shape)), None)
-
-
-Dimension = Annotated[
-    Annotated[FloatRange, Tag("float")] | Annotated[IntRange, Tag("int")] | Annotated[Choice, Tag("choice")],
-    Discriminator(
-        _kind,
-        custom_error_type="kind",
-        custom_error_message="expected one of {float: [lo, hi]}, {int: [lo, hi]}, {choice: [...]}",
-    ),
-]
 
 
 COSTS = ("latency_ms", "parameters", "bytes_per_doc")
@@ -207,23 +109,6 @@ class SearchSpace(Spec):
         for problem in _problems(self):
             raise ValueError(problem)
         return self
-
-
-def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
-    if low >= high:
-        raise ValueError(f"impossible range [{low}, {high}]: the first end must be below the second")
-    if log and low <= 0:
-        raise ValueError(f"log: true needs a range above 0, found [{low}, {high}]")
-    if log and step is not None:
-        raise ValueError("log and step cannot be combined; leave one out")
-    if step is not None and not _on_step(high - low, step):
-        raise ValueError(f"the range [{low}, {high}] is not a whole number of steps of {step}")
-
-
-def _on_step(distance: float, step: float | None) -> bool:
-    if step is None:
-        return True
-    return math.isclose(distance / step, round(distance / step), abs_tol=1e-9)
 
 
 def _problems(space: SearchSpace) -> list[str]:
@@ -319,7 +204,7 @@ def make_space(tree: Any, place: str = "search space") -> SearchSpace:
 def _check_dimensions(dimensions: Any, place: str) -> None:
     """Validate each dimension as what it means to be, so that errors name no other kind."""
     for key, value in dimensions.items() if isinstance(dimensions, dict) else ():
-        kind = _kind(value)
+        kind = kind_of(value)
         if kind is None:
             continue  # said by the validation of the whole
         shape = SHAPES[kind]

@@ -8,7 +8,7 @@ import pytest
 from stillhouse.errors import RecipeError
 from stillhouse.recipe import Recipe, make_recipe, override
 from stillhouse.search import SearchSpace, check_space, draw, make_space
-from stillhouse.search.space import Choice, FloatRange, IntRange
+from stillhouse.search.dimensions import Choice, FloatRange, IntRange
 
 TEMPERATURE = "stages.distill.loss.temperature"
 NEGATIVES = "stages.distill.groups.num_negatives"
