@@ -94,6 +94,7 @@ SHAPES: dict[str, type[FloatRange | IntRange | Choice]] = {"float": FloatRange, 
 
 
 def kind_of(value: Any) -> str | None:
+    """Which shape a value means to be; None for none of them."""
     if isinstance(value, dict):
         return next((kind for kind in SHAPES if kind in value), None)
     return next((kind for kind, shape in SHAPES.items() if isinstance(value, shape)), None)
