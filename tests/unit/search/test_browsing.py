@@ -40,13 +40,11 @@ def test_every_shipped_space_has_a_view_that_mlflow_takes(name: str) -> None:
     state = json.loads(content["state"])
     assert state["searchFilter"] == "tags.`stillhouse.study` = '0123456789abcdef'"
     assert state["orderByAsc"] is (space.modes[0] == "min")
-    parallel = state["compareRunCharts"][0]
-    assert parallel["type"] == "PARALLEL"
-    assert parallel["selectedParams"] == drawn_params(space)
-    assert [f"params.`{one}`" for one in parallel["selectedParams"]] == state["selectedColumns"][
-        len(space.metrics) : -1
-    ]
-    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} == {state["compareRunSections"][0]["uuid"]}
+    charts, (section,) = state["compareRunCharts"], state["compareRunSections"]
+    assert (charts[0]["type"], charts[0]["selectedParams"]) == ("PARALLEL", drawn_params(space))
+    columns = state["columnOrder"][len(space.metrics) + 1 :]
+    assert columns == [f"params.`{name}`" for name in drawn_params(space)]
+    assert {chart["metricSectionId"] for chart in charts} == {section["uuid"]}
 
 
 def test_a_choice_among_mappings_is_shown_by_their_keys() -> None:
