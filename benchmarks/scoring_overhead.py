@@ -28,6 +28,7 @@ from benchmarks.worlds import MINILM, pairs_of, write_collection, write_teacher
 PAIRS, SMALL, DEPTH = 100_000, 1_000, 100
 CAPS = {"query_max_length": 4, "doc_max_length": 10}
 GOAL = 0.1
+DTYPE = "float32"
 
 
 def main() -> None:
@@ -69,8 +70,8 @@ def measure(root: Path, size: int, repeats: int) -> Result:
     plain: list[tuple[np.ndarray, ...]] = []
 
     def pipeline(actors: int | None) -> None:
-        store = ScoreStore(root / f"scores-{len(stores)}", identity_of(load_ranker(teacher)))
-        report = score_pairs(store, teacher, collection, "train", pairs, num_actors=actors)
+        store = ScoreStore(root / f"scores-{len(stores)}", identity_of(load_ranker(teacher), DTYPE))
+        report = score_pairs(store, teacher, collection, "train", pairs, dtype=DTYPE, num_actors=actors)
         assert report.scored == size
         stores.append(store)
 
@@ -135,7 +136,7 @@ def shards_of(root: Path, ranker: Any, collection: Any, pairs: Any) -> list[tupl
     from stillhouse.scores.plan import make_plan, pairs_per_shard
     from stillhouse.scores.store import ScoreStore
 
-    empty = ScoreStore(root / "empty", identity_of(ranker))
+    empty = ScoreStore(root / "empty", identity_of(ranker, DTYPE))
     size = pairs_per_shard(ranker, "cpu")
     plan = make_plan(empty, collection.splits["train"].queries, collection.docs, pairs, size)
     return [(shard.query_rows, shard.doc_rows) for shard in plan.shards]

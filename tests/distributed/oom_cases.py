@@ -50,6 +50,8 @@ def train(case: dict[str, Any], folder: Path, rank: int) -> None:
         dist.init_process_group("gloo")
     OnSmallMachine.case = case
     run.Trainer = OnSmallMachine
+    # What a step frees must go back: kept, it would do for the next step, whatever the machine still has.
+    run.keep_freed_memory = lambda: None
     try:
         run.run_job(TrainingJob(**case["job"]), folder / "ckpt", lambda metrics, step: None, folder / "out")
     except TrainingError as error:

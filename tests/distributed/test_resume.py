@@ -32,7 +32,7 @@ STAGES = {
     | {
         "epochs": 6,
         "evaluations": 9,
-        "early_stopping": 4,
+        "early_stopping": 3,
         "optimizer": {"learning_rate": 0.05, "schedule": "plateau", "warmup_fraction": 0.1},
     },
     "d": STAGE | {"evaluations": 2, "optimizer": {"learning_rate": 1e-3}, "queries_per_forward": "auto"},

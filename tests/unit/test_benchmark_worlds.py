@@ -24,8 +24,8 @@ def test_the_plain_loop_has_the_scores_of_the_pipeline(tmp_path: Path) -> None:
     pairs = pairs_of(12, 60, 9)
     rows = list(zip(pairs["query_row"].to_pylist(), pairs["doc_row"].to_pylist(), strict=True))
     assert len(set(rows)) == len(rows) == 12 * 9
-    store = ScoreStore(tmp_path / "scores", identity_of(load_ranker(teacher)))
-    assert score_pairs(store, teacher, collection, "train", pairs, num_actors=0).scored == len(rows)
+    store = ScoreStore(tmp_path / "scores", identity_of(load_ranker(teacher), "float32"))
+    assert score_pairs(store, teacher, collection, "train", pairs, dtype="float32", num_actors=0).scored == len(rows)
     query_rows, doc_rows, scores = plain_loop(tmp_path, teacher, collection, pairs)
     assert set(zip(query_rows.tolist(), doc_rows.tolist(), strict=True)) == set(rows)
     assert np.ptp(scores) > 1e-4

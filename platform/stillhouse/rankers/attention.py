@@ -51,7 +51,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden: HiddenKeys | None,
     if torch.is_grad_enabled():
         context: Tensor = _Attention.apply(scaled, key, value, hidden, dropout)  # type: ignore[no-untyped-call]
         return context
-    return torch.bmm(_weights(scaled, key, hidden), value)
+    weights = _weights(scaled, key, hidden)
+    # A training encodes without a graph too, where it caches gradients, with the dropout of the pass that has one.
+    return torch.bmm(weights * factors(weights, dropout) if dropout > 0 else weights, value)
 
 
 def _weights(scaled: Tensor, key: Tensor, hidden: HiddenKeys | None) -> Tensor:

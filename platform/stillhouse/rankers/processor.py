@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import sys
 
 import torch
@@ -11,6 +12,10 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST, _LARGEST_OF_OLD = 2**30, 2**25
 """Older C libraries refuse more than the second."""
+
+_KERNELS = "64"
+_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""oneDNN's own cache of compiled products, and that of torch above it."""
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +26,17 @@ def multiplies_bfloat16() -> bool:
         torch.ops.mkldnn._is_mkldnn_bf16_supported()
         and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     )
+
+
+def bound_kernel_caches() -> None:
+    """Have oneDNN keep the products of the last 64 shapes, where it would keep 1,024.
+
+    Batches are of many shapes, so the caches fill for an hour: a process of a tiny teacher grew by 440 MiB from ten
+    thousand to a million pairs, and none of it was read again (docs/performance.md). To be called before the first
+    product; what the environment says already counts.
+    """
+    for name in _CACHES:
+        os.environ.setdefault(name, _KERNELS)
 
 
 def keep_freed_memory() -> None:

@@ -16,9 +16,10 @@ def check_address(uri: str) -> str:
     web = parts.scheme in ("http", "https")
     if parts.password is None and not (web and parts.username) and not _SECRETS & parse_qs(parts.query).keys():
         return uri
-    mend = (
-        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        if web
-        else "the variables of its driver (PostgreSQL: PGPASSWORD, or a file ~/.pgpass)"
-    )
+    if web:
+        mend = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    elif parts.scheme.startswith("postgres"):
+        mend = "PGPASSWORD, or a file ~/.pgpass"
+    else:
+        mend = "the variables that its own tools read"
     raise ValueError(f"the address holds a login, which every record would show; leave it out and set {mend}")

@@ -196,7 +196,7 @@ TeacherSpec = Annotated[
 
 
 class StoreSpec(Spec):
-    path: str = ".stillhouse/scores"
+    path: Annotated[str, AfterValidator(check_address)] = ".stillhouse/scores"
     """A folder, or the URI of one in an object store, e.g. `s3://bucket/prefix`."""
     partitions: Count = 16
     """Files that a store is split into; a shard in flight is what a kill can lose."""

@@ -19,7 +19,7 @@ from stillhouse.collection.tokens import TokenIds, token_ids
 from stillhouse.errors import StillhouseError
 from stillhouse.rankers import load_ranker
 from stillhouse.rankers.base import Ranker
-from stillhouse.rankers.processor import keep_freed_memory
+from stillhouse.rankers.processor import bound_kernel_caches, keep_freed_memory
 from stillhouse.records import SCORE_SCHEMA
 from stillhouse.scores.attempts import Attempts, process_name
 from stillhouse.scores.files import os_error_told, place_of
@@ -177,6 +177,7 @@ class ShardScorer(Scorer):
     ) -> None:
         torch.set_num_threads(threads)
         if device == "cpu":
+            bound_kernel_caches()
             keep_freed_memory()
         self.store = ScoreStore.open(place_of(store_path, patience_s))
         self.attempts = Attempts(self.store.path, job, max_tries)

@@ -24,7 +24,7 @@ from stillhouse.training.checkpoints import Progress
 
 LIMITS = "queries_per_forward.json"
 # What the allocators of torch and oneDNN say; both raise a plain RuntimeError.
-_MESSAGES = ("can't allocate memory", "could not create a memory", "out of memory")
+_MESSAGES = ("can't allocate memory", "could not create a memory", "could not create a primitive", "out of memory")
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import torch
 
 from stillhouse.rankers import lora, mlm_head
 from stillhouse.rankers.base import Ranker
-from stillhouse.rankers.processor import keep_freed_memory, multiplies_bfloat16
+from stillhouse.rankers.processor import bound_kernel_caches, keep_freed_memory, multiplies_bfloat16
 from stillhouse.training import checkpoints, evaluations, ranks, sharding
 from stillhouse.training.job import Report, TrainingJob, load_data
 from stillhouse.training.loop import Trainer
@@ -58,6 +58,7 @@ def run_job(
     )
     device = device or pick_device()
     if device.type == "cpu":
+        bound_kernel_caches()
         keep_freed_memory()
     dtype = pick_dtype(job.scale_spec.dtype, device)
     masking = any(mask_losses(stage) for stage in job.stage_specs.values())

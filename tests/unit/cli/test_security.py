@@ -101,21 +101,20 @@ def test_a_run_leaves_no_secret_behind(
         ("tracking.uri", f"http://me:{SECRET}@record.example.org"),
         ("tracking.uri", f"postgresql://me:{SECRET}@record.example.org/mlflow"),
         ("store.path", f"s3://me:{SECRET}@bucket/scores"),
-        ("output.path", f"s3://me:{SECRET}@bucket/out"),
     ],
 )
 def test_a_password_in_a_recipe_is_refused_before_it_goes_anywhere(
     key: str, uri: str, planted: Path, call: Callable[..., Any]
 ) -> None:
-    with pytest.raises(RecipeError, match=f"{key} holds a password, which records would show; set "):
+    with pytest.raises(RecipeError, match=f"{key}: the address holds a login, which every record would show; "):
         load_recipe("demo", [f"{key}={uri}"])
     for command in (["run", "demo"], ["job", "submit", "run", "demo", "--address", NOWHERE]):
         done = call(*command, "--set", f"{key}={uri}")
         assert done.status == 1
         assert SECRET not in done.out + done.err
-    # A name alone is no secret, and many trackers want one.
-    named = uri.replace(f":{SECRET}", "")
-    load_recipe("demo", [f"{key}={named}"])
+    # A name alone is no secret, and a database wants one.
+    if not uri.startswith("http"):
+        load_recipe("demo", [f"{key}={uri.replace(f':{SECRET}', '')}"])
 
 
 def test_a_job_takes_no_secret_along(planted: Path) -> None:

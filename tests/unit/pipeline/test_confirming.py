@@ -14,7 +14,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.models import make_job, train_model
 from stillhouse.pipeline.run import DISTILLED, prepare, teach, train_student
 from stillhouse.pipeline.runs import measure, model_run
-from stillhouse.recipe import make_recipe, override
+from stillhouse.recipe import Recipe, make_recipe, override
 from stillhouse.recipe.identity import settled
 from stillhouse.study_report.confirmation import BEST, DEFAULT
 from tests.unit.pipeline.test_baselines import tree
@@ -28,8 +28,11 @@ class Names:
     def __init__(self) -> None:
         self.trained: list[str] = []
 
-    def training(self, name: str, model: object) -> None:
+        self.seeds: list[int] = []
+
+    def training(self, name: str, model: object, recipe: Recipe, scores: object) -> None:
         self.trained.append(name)
+        self.seeds.append(recipe.seed)
 
 
 SPACE = f"space: {{{RATE}: {{float: [1.0e-5, 1.0e-1], log: true}}}}"
@@ -55,6 +58,7 @@ def test_both_are_trained_with_the_same_seeds_and_tested_over_queries(recipe, tm
         assert found is not None
         assert found.seeds == [3, 4]
         assert names.trained == [f"{side} values, seed {seed}" for side in ("best", "default") for seed in (3, 4)]
+        assert names.seeds == [3, 4, 3, 4]
         trained = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "models").glob("*")}
 
         # Another way to the same students, without a training: the winner of a run, and the job with its own seed.

@@ -35,7 +35,7 @@ def test_addresses_without_a_login_pass(uri: str) -> None:
         (f"https://{SECRET}@mlflow.example", "MLFLOW_TRACKING_TOKEN"),
         (f"postgresql://stillhouse:{SECRET}@db.example/mlflow", "PGPASSWORD"),
         (f"postgresql://db.example/mlflow?user=a&password={SECRET}", "PGPASSWORD"),
-        (f"mysql+pymysql://a:{SECRET}@db.example/mlflow", "driver"),
+        (f"mysql+pymysql://a:{SECRET}@db.example/mlflow", "own tools"),
     ],
 )
 def test_a_login_is_refused_wherever_an_address_is_given(uri: str, mend: str) -> None:

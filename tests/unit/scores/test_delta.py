@@ -14,7 +14,7 @@ from stillhouse.collection import Collection, materialise
 from stillhouse.rankers import RANKERS, load_ranker
 from stillhouse.rankers.cross_encoder import CrossEncoder
 from stillhouse.recipe.tree import CollectionSpec
-from stillhouse.scores.identity import identity_of
+from stillhouse.scores.identity import identity_of, resolve_dtype
 from stillhouse.scores.manage import show
 from stillhouse.scores.pipeline import score_pairs
 from stillhouse.scores.store import ScoreStore
@@ -100,7 +100,11 @@ def test_show_tells_who_scored_what_with_what(tmp_path: Path, backbone: Path, to
     store = ScoreStore(tmp_path, identity_of(ranker))
     shown = show(store)
     identity = shown["identity"]
-    assert (identity["ranker"], identity["dtype"], identity["backend"]) == ("cross_encoder", "float32", "torch-cpu")
+    assert (identity["ranker"], identity["dtype"], identity["backend"]) == (
+        "cross_encoder",
+        resolve_dtype("auto", "cpu"),
+        "torch-cpu",
+    )
     assert (identity["weights"], identity["tokenizer"]) == (ranker.weight_digest(), ranker.tokenizer_digest)
     assert (identity["options"]["query_max_length"], identity["options"]["doc_max_length"]) == (8, 16)
     assert (shown["pairs"], shown["scored"], shown["digest"]) == (12, 12, store.digest())
