@@ -20,8 +20,8 @@ from rich.console import Console
 
 from stillhouse.collection import Collection
 from stillhouse.errors import SearchError
-from stillhouse.pipeline.front import front_picture, trial_table
 from stillhouse.pipeline.searching import StudentObjective, placement
+from stillhouse.pipeline.trial_table import trial_table
 from stillhouse.rankers import RANKERS
 from stillhouse.recipe import Recipe, make_recipe, override
 from stillhouse.search import check_space, make_space
@@ -146,7 +146,7 @@ def test_every_trial_has_both_measures(two, world: World) -> None:
         assert last["bytes_per_doc"] == 32 * 4  # one float32 vector of the toy backbone's width
 
 
-def test_front_is_what_no_other_beats(two, tmp_path: Path) -> None:
+def test_front_is_what_no_other_beats(two) -> None:
     study, _, _ = two
     points = {trial.number: trial.metrics for trial in study.trials}
     expected = {
@@ -155,9 +155,6 @@ def test_front_is_what_no_other_beats(two, tmp_path: Path) -> None:
         if not any(q >= quality and t <= time_ms and (q, t) != (quality, time_ms) for q, t in points.values())
     }
     assert {trial.number for trial in study.front} == expected
-    picture = front_picture(study, tmp_path / "front.png")
-    assert picture is not None
-    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     console = Console(file=StringIO(), width=250)
     console.print(trial_table(study))
     lines = console.file.getvalue().splitlines()

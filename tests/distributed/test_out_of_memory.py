@@ -54,8 +54,8 @@ def runs(backbone, tmp_path_factory):
         return {"job": asdict(job) | {"scale": scale}, "step": step, "megabytes": megabytes, "ranks": ranks}
 
     # Eight queries with 8 documents of 112 tokens: 4 heads hold 64 x 4 x 112^2 x 4 bytes = 12.8 MB a time, of which
-    # each of 2 layers keeps one (three under FSDP2, where the library's own layers run), and as much again goes into the
-    # states; one query is an eighth of it.
+    # each of 2 layers keeps one (three under FSDP2, where the library's own layers run), and as much again goes into
+    # the states; one query is an eighth of it.
     cases = {
         "enough": case(-2, 0),
         "second step": case(1, 20),

@@ -111,27 +111,6 @@ def effectiveness_latency(points: Sequence[tuple[str, float, float]], path: Path
     _save(figure, path)
 
 
-def pareto_front(
-    points: Sequence[tuple[str, float, float]], front: Sequence[str], path: Path, measures: Sequence[str]
-) -> None:
-    """Trials as (name, first measure, second); those of the front are named, and joined in the order given."""
-    figure, (axis,) = _panels(1, width=6.4)
-    places = {name: (second, first) for name, first, second in points}
-    others = [place for name, place in places.items() if name not in front]
-    style = {"linestyle": "", "markersize": 5, "color": "0.6"}
-    if others:
-        axis.plot(*zip(*others, strict=True), marker="x", label="beaten in both", **style)
-    chosen = [places[name] for name in front]
-    if chosen:
-        axis.plot(*zip(*chosen, strict=True), marker="o", color=COLOURS[0], linestyle="--", label="Pareto front")
-    for name, place in zip(front, chosen, strict=True):
-        axis.annotate(name, place, textcoords="offset points", xytext=(5, 5), fontsize=8)
-    axis.set(xlabel=measures[1], ylabel=measures[0])
-    axis.margins(0.12)
-    _legend(axis)
-    _save(figure, path)
-
-
 def _panels(count: int, width: float = 4.0) -> tuple[Figure, list[Any]]:
     # The object interface: pyplot keeps every figure open and picks a backend for screens.
     from matplotlib.figure import Figure

@@ -11,7 +11,6 @@ from typing import Any
 from stillhouse.errors import SearchError
 from stillhouse.pipeline.check import searched_space
 from stillhouse.pipeline.context import Context
-from stillhouse.pipeline.front import front_picture
 from stillhouse.pipeline.keeping import keep_best
 from stillhouse.pipeline.models import TeacherFile, make_job, triples_of
 from stillhouse.pipeline.provenance import about
@@ -103,17 +102,7 @@ def search_student(
             about=about(context, teacher),
         )
     keep_best(context, study, space, tracker)
-    _draw_front(context, tracker, parent, study)
     return override(recipe, study.best.values), study
-
-
-def _draw_front(context: Context, tracker: Any, parent: str | None, study: Any) -> None:
-    """Of two objectives: a picture in the output folder and in the record."""
-    picture = front_picture(study, context.output / "pareto_front.png")
-    if picture is not None:
-        context.note(f"the Pareto front of {len(study.front)} trials is drawn in {picture}")
-        if parent is not None:
-            tracker.artifact(parent, picture, "search")
 
 
 def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) -> tuple[dict[str, float], int]:

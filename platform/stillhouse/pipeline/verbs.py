@@ -13,13 +13,13 @@ from stillhouse.evaluation.report import Report
 from stillhouse.pipeline.check import check
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.final import System, card_text, compare_systems, first_stage, save_models, taught_by
-from stillhouse.pipeline.front import trial_table
 from stillhouse.pipeline.models import Model, make_job, train_model
 from stillhouse.pipeline.recording import recording
 from stillhouse.pipeline.registering import register_best_trial
 from stillhouse.pipeline.run import DISTILLED, prepare, show
 from stillhouse.pipeline.searching import search_student
 from stillhouse.pipeline.teachers import choose_teacher, dtype_name, score_training_pairs
+from stillhouse.pipeline.trial_table import trial_table
 from stillhouse.recipe import Recipe, override
 from stillhouse.scores.identity import identity_of
 

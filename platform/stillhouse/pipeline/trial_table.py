@@ -1,12 +1,9 @@
-"""What a search shows of its trials: a table, and for two objectives the Pareto front in it and as a picture."""
+"""What a search shows of its trials: a table, for two objectives with the Pareto front in it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.table import Table
 
-from stillhouse.evaluation import figures
 from stillhouse.search.browsing import short
 from stillhouse.search.record import StudyResult, Trial
 
@@ -33,16 +30,3 @@ def trial_table(study: StudyResult) -> Table:
 
 def _metrics(trial: Trial, count: int) -> list[str]:
     return [f"{value:.4f}" if value < 100 else f"{value:,.0f}" for value in trial.metrics or ()] or ["-"] * count
-
-
-def front_picture(study: StudyResult, path: Path) -> Path | None:
-    """Draw the trials of a search of two objectives; None for one objective."""
-    if len(study.measures) != 2:
-        return None
-    points = [
-        (f"trial {trial.number}", *trial.metrics)
-        for trial in study.trials
-        if trial.state == "FINISHED" and trial.metrics is not None and len(trial.metrics) == 2
-    ]
-    figures.pareto_front(points, [f"trial {trial.number}" for trial in study.front], path, study.measures)
-    return path
