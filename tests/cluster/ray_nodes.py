@@ -183,13 +183,6 @@ def start_head(
     return _start(command, environment, "127.0.0.1")
 
 
-@contextmanager
-def head_node(environment: Mapping[str, str], *, num_cpus: int) -> Iterator[str]:
-    """A head alone; gives the dashboard's address."""
-    with cluster_of(environment, num_cpus=num_cpus) as cluster:
-        yield cluster.dashboard
-
-
 def _start(command: Sequence[str], environment: Mapping[str, str], host: str) -> Node:
     """Ray gives a raylet 30 s to come up, whatever the machine is doing: three tries."""
     for _ in range(3):

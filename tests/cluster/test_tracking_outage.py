@@ -116,8 +116,10 @@ def test_a_search_goes_on_without_its_server_and_records_all_of_it(
         for trial in result.trials:
             assert (trial.state, children[trial.run_id].info.status) == ("FINISHED", "FINISHED")
             found = client.get_metric_history(trial.run_id, "dev/nDCG_at_10")
-            expected = [(10 * n, toy.curve(trial.values[toy.TEMPERATURE], n)) for n in range(1, toy.EVALUATIONS + 1)]
-            assert [(one.step, one.value) for one in found] == pytest.approx(expected)
+            temperature, evaluations = trial.values[toy.TEMPERATURE], range(1, toy.EVALUATIONS + 1)
+            assert [one.step for one in found] == [10 * number for number in evaluations]
+            expected = [toy.curve(temperature, number) for number in evaluations]
+            assert [one.value for one in found] == pytest.approx(expected)
     finally:
         stop(servers[-1])
 

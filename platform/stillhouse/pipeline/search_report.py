@@ -36,7 +36,7 @@ def report_search(
     folder = StudyFolder(context.root, study.name)
     confirmation = confirm(context, recorder, winner, scores)
     if confirmation is not None:
-        write_json(folder.path / CONFIRMATION, confirmation.plain())
+        write_json(folder.path / CONFIRMATION, confirmation.plain(), sort_keys=False)
     sections = [_data(context, scores), _machine()]
     write_json(folder.path / PROVENANCE, [asdict(section) for section in sections], sort_keys=False)
     with context.step("search report"):
