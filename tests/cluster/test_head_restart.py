@@ -21,8 +21,6 @@ STAGE = {
     "optimizer": {"learning_rate": 1e-4},
     "evaluations": 1,
 }
-
-
 LONG = {"epochs": 60, "evaluations": 10}
 """24 queries in steps of 8: 180 steps, a checkpoint every 18."""
 
@@ -49,11 +47,7 @@ def recipe(folder: Path, collection: Path, backbone: Path) -> Path:
         "teachers": {
             "quick": {"ranker": "cross_encoder", **sizes, "stages": {"label": STAGE}},
             # Trained second.
-            "slow": {
-                "ranker": "cross_encoder",
-                **sizes,
-                "stages": {"label": STAGE | {"epochs": 60, "evaluations": 10}},
-            },
+            "slow": {"ranker": "cross_encoder", **sizes, "stages": {"label": STAGE | LONG}},
         },
         "store": {"path": str(folder / "scores"), "actors": 0},
         "student": {"ranker": "dual_encoder", **sizes},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,17 +37,22 @@ def alone(world: World, folder: Path) -> ScoreStore:
 
 
 @contextmanager
-def paused(*pids: int) -> Iterator[None]:
-    """Scoring actors among the processes stand still; their raylets do not."""
-    actors = [psutil.Process(pid) for pid in pids]
-    actors = [one for one in actors if "MapWorker" in "".join(one.cmdline()[:1])]
-    assert actors
-    for one in actors:
-        one.suspend()
-    yield
-    for one in actors:
-        with suppress(psutil.NoSuchProcess):
-            one.resume()
+def pausing() -> Iterator[Callable[[set[int]], set[int]]]:
+    """A function that stops processes and gives all that it has stopped; afterwards they go on."""
+    stopped: dict[int, psutil.Process] = {}
+
+    def stop(pids: set[int]) -> set[int]:
+        for pid in pids - stopped.keys():
+            stopped[pid] = psutil.Process(pid)
+            stopped[pid].suspend()
+        return set(stopped)
+
+    try:
+        yield stop
+    finally:
+        for one in stopped.values():
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 def begun(store: ScoreStore) -> set[int]:
@@ -71,9 +76,12 @@ def test_a_node_that_joins_is_used_and_one_that_dies_costs_its_shards_in_flight(
         assert driver.poll() is None, driver.communicate()[0]
         return True
 
-    wait_until(lambda: alive() and bool(begun(store)), PATIENCE_S)
-    # However fast this machine is, the job lasts until the third node has come.
-    with paused(*first.processes(), *second.processes()):
+    # However fast this machine is, the job lasts until the third node has come: an actor is stopped when it begins. One
+    # that still opens the teacher must not be, since Ray adds none while one of the pool is not there.
+    with pausing() as stop:
+        wait_until(lambda: alive() and len(stop(begun(store))) == 3, PATIENCE_S)
+        assert stop(set()) & first.processes()
+        second.processes()
         third = joined.add(1)
         wait_until(lambda: alive() and bool(begun(store) - first.pids - second.pids), PATIENCE_S)
         third.processes()
