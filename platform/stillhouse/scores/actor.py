@@ -83,7 +83,7 @@ class Scorer(ABC):
         try:
             self._load(**arguments)
         except Exception as error:
-            self.failure = _told(error)
+            self.failure = _told(error, arguments["store_path"])
 
     @abstractmethod
     def _load(self, *_: Any, **arguments: Any) -> None:
@@ -115,7 +115,7 @@ class Scorer(ABC):
         except NoScoreError as error:
             outcome["error"] = str(error)
         except Exception as error:
-            outcome["error"], outcome["fatal"] = _told(error), True
+            outcome["error"], outcome["fatal"] = _told(error, self.store.path), True
         return outcome
 
     def _score(self, outcome: Outcome, query_rows_P: np.ndarray, doc_rows_P: np.ndarray) -> None:
@@ -233,12 +233,12 @@ def score_shard(
     return pa.table(columns, schema=SCORE_SCHEMA)
 
 
-def _told(error: Exception) -> str:
-    """One line for a failure; the whole of an unforeseen one goes to the actor's log."""
+def _told(error: Exception, place: object) -> str:
+    """One line for a failure at a store; the whole of an unforeseen one goes to the actor's log."""
     if isinstance(error, StillhouseError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        return os_error_told(error)
+        return os_error_told(error, place)
     logger.exception("scoring failed")
     return f"{type(error).__name__}: {error}"
 

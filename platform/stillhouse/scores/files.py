@@ -175,8 +175,8 @@ def write_scores(folder: Place, generation: str, table: pa.Table) -> Place:
     return path
 
 
-def os_error_told(error: OSError, place: object = "") -> str:
-    """A full disk or a folder that cannot be written, as one line."""
+def os_error_told(error: OSError, place: object) -> str:
+    """A full disk or a folder that cannot be written, as one line; a write that fails names no file, so `place`."""
     return (
         f"{error.filename or place}: {error.strerror or error}; make room or mend it, then run the same command "
         "again: finished shards are kept"

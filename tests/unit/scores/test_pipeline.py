@@ -283,6 +283,27 @@ def test_a_full_disk_stops_the_job_and_the_same_command_goes_on(
     assert store.digest() == whole.digest()
 
 
+def test_a_full_disk_names_the_store_where_the_kernel_names_no_file(
+    tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that can be opened and not written; here the one that counts a shard's tries, of a few bytes."""
+    begin = Attempts.begin
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def without_room(self: Attempts, generation: str) -> bool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+        try:
+            return begin(self, generation)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr(Attempts, "begin", without_room)
+    store = ScoreStore(tmp_path, identity_of(ranker, "float32"))
+    with pytest.raises(StoreError) as caught:
+        score(store, teacher, toy)
+    assert str(caught.value).startswith(f"{store.path}: File too large; make room")
+
+
 def test_a_failure_of_the_teacher_is_one_line(
     tmp_path: Path, teacher: Path, ranker: Ranker, toy: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
