@@ -9,9 +9,7 @@ evaluations, each of which is measured. Bare is `score_tokens` of the same pairs
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -20,22 +18,22 @@ from typing import Any
 
 import torch
 
-from benchmarks.measured import RESULTS, Result, Row, command_of, machine, versions, write_result
+from benchmarks.measured import Result, Row, command_of, hand_in, machine, parser_of, versions
 from benchmarks.speed_data import DOC_CAP, QUERY_CAP, Data, open_data, training_job
 from stillhouse.collection import token_ids
 from stillhouse.rankers import load_ranker
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.curve import CURVE, read_points
+from stillhouse.training.evaluations import EVALUATIONS
 from stillhouse.training.run import pick_dtype, run_job
 
 GOAL = 0.05
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true")
+    parser = parser_of(__doc__, "dev_evaluation")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workspace", type=Path, default=Path(".stillhouse"))
-    parser.add_argument("--output", type=Path, default=RESULTS / "dev_evaluation.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     data = open_data(options.workspace, small=options.small)
@@ -50,7 +48,7 @@ def main() -> None:
         about=f"{len(data.collection.splits['train'].queries)} train and "
         f"{len(data.collection.splits['dev'].queries)} dev queries of pydocs, recipe defaults, bfloat16 where native",
     )
-    write_result(result, options.output)
+    hand_in(result, options)
 
 
 def measure(data: Data, kind: str, steps: int) -> list[Row]:
@@ -60,8 +58,7 @@ def measure(data: Data, kind: str, steps: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as place:
         folder, output = Path(place, "checkpoints"), Path(place, "ranker")
         run_job(training_job(data, ranker, stage), folder, lambda metrics, step: None, output)
-        ends = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
-        evaluations = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+        ends, evaluations = read_points(folder / CURVE), read_points(folder / EVALUATIONS)
         evaluated = [float(line["train/evaluation_seconds"]) for line in evaluations]
         bare = bare_seconds(data, output)
     middle = {round(line["step"]) for line in evaluations}

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measured import RESULTS, Result, Row, command_of, machine, spread, versions, write_result
+from benchmarks.measured import Result, Row, command_of, hand_in, machine, parser_of, spread, versions
 from benchmarks.speed_data import bert_base
 
 GOAL = 0.55
@@ -30,17 +30,15 @@ QUERIES, DOCS, TOKENS = 4, 8, 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="MiniLM instead of the shape of BERT-base, fewer steps")
+    parser = parser_of(__doc__, "fsdp_vs_ddp")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--output", type=Path, default=RESULTS / "fsdp_vs_ddp.json")
     parser.add_argument("--rank", nargs=3, metavar=("WAY", "BACKBONE", "STEPS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank:
         print(json.dumps(train(options.rank[0], options.rank[1], int(options.rank[2]))))
         return
-    write_result(measure(options.ranks, 2 if options.small else options.steps, small=options.small), options.output)
+    hand_in(measure(options.ranks, 2 if options.small else options.steps, small=options.small), options)
 
 
 def measure(ranks: int, steps: int, *, small: bool) -> Result:

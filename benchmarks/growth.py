@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from benchmarks.measured import RESULTS, Result, Row, command_of, machine, versions, write_result
+from benchmarks.measured import Result, Row, command_of, hand_in, machine, parser_of, versions
 from benchmarks.memory import MIB
 
 TOLERANCE = 0.1
@@ -39,10 +38,8 @@ class Growth:
 
     def main(self) -> None:
         """The command line."""
-        parser = argparse.ArgumentParser(description=self.question)
-        parser.add_argument("--small", action="store_true", help="small sizes, no result is written")
+        parser = parser_of(self.question, self.name)
         parser.add_argument("--sizes", type=lambda text: tuple(int(size) for size in text.split(",")))
-        parser.add_argument("--output", type=Path, default=RESULTS / f"{self.name}.json")
         parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
         arguments = parser.parse_args()
         if arguments.measure:
@@ -50,10 +47,8 @@ class Growth:
             return
         sizes = arguments.sizes or (self.small if arguments.small else self.sizes)
         result = self.result({size: self._in_a_process(size) for size in sizes})
-        if sizes == self.sizes:
-            write_result(result, arguments.output)
-        else:
-            print(*(row.model_dump_json(exclude_defaults=True) for row in result.rows), sep="\n")
+        arguments.small = sizes != self.sizes
+        hand_in(result, arguments)
 
     def _in_a_process(self, size: int) -> Measured:
         command = [sys.executable, "-m", f"benchmarks.{self.name}", "--measure", str(size)]

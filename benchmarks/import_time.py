@@ -7,15 +7,13 @@ Each run is a fresh interpreter, in turn with one that does nothing. `--small` t
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.measured import RESULTS, Result, Row, alternate, command_of, machine, spread, versions, write_result
+from benchmarks.measured import Result, Row, alternate, command_of, hand_in, machine, parser_of, spread, versions
 
 GOAL_S = 0.3
 HEAVY = ("torch", "ray", "transformers", "mlflow", "optuna", "pyarrow", "numpy")
@@ -25,16 +23,11 @@ _LOADED = "; import sys, json; print(json.dumps(sorted(set(sys.modules) & set({h
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true")
+    parser = parser_of(__doc__, "import_time")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--output", type=Path, default=RESULTS / "import_time.json")
     arguments = parser.parse_args()
     result = measure(3 if arguments.small else arguments.repeats)
-    if arguments.small:
-        print(*(row.model_dump_json(exclude_defaults=True) for row in result.rows), sep="\n")
-    else:
-        write_result(result, arguments.output)
+    hand_in(result, arguments)
 
 
 def measure(repeats: int) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -71,6 +72,24 @@ def write_result(result: Result, path: Path) -> None:
     print(path)
 
 
+def parser_of(doc: str, name: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has; `name` is that of its script and of its result."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="try it in little time; writes to --output alone")
+    parser.add_argument("--output", type=Path, help=f"benchmarks/results/{name}.json where it is not given")
+    parser.set_defaults(name=name)
+    return parser
+
+
+def hand_in(result: Result, options: argparse.Namespace) -> None:
+    """Write the result; of a run at small size, which nobody should take for one, only print the rows."""
+    path: Path | None = options.output or (None if options.small else RESULTS / f"{options.name}.json")
+    if path is None:
+        print(*(row.model_dump_json(exclude_none=True, exclude_defaults=True) for row in result.rows), sep="\n")
+    else:
+        write_result(result, path)
+
+
 def machine(threads: int | None = None) -> dict[str, Any]:
     """The processor's name, its cores, the memory, and the torch threads of the run where they count."""
     facts: dict[str, Any] = {"cpu": _cpu(), "cores": os.cpu_count(), "memory_gib": round(_memory() / 2**30, 1)}
@@ -101,16 +120,6 @@ def spread(values: Sequence[float]) -> float:
 def command_of(module: str) -> str:
     """The command line that is running, as a person types it."""
     return " ".join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]])
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is words, the others are numbers."""
-    rule = "|".join(["---", *["---:"] * (len(head) - 1)])
-    return (
-        "".join(f"| {' | '.join(line)} |\n" for line in [head])
-        + f"|{rule}|\n"
-        + "".join(f"| {' | '.join(line)} |\n" for line in rows)
-    )
 
 
 def _cpu() -> str:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured import RESULTS, Result, Row, markdown, read_result
+from benchmarks.measured import RESULTS, Result, Row, read_result
 from benchmarks.sizing import section
+from stillhouse.markdown import markdown_table
 
 NOTES = Path(__file__).parent / "notes"
 """`<name>.md` per question: what was tried, and what it means; joined to its section."""
@@ -99,7 +100,7 @@ def _table(rows: Sequence[Row]) -> str:
     for name in columns:
         table[name] = [number(row.values.get(name)) if isinstance(row.values, dict) else "" for row in rows]
     table |= {name: cells for name, cells in ends.items() if any(cells)}
-    return markdown(list(table), list(zip(*table.values(), strict=True)))
+    return "\n".join(markdown_table(list(table), list(zip(*table.values(), strict=True)))) + "\n"
 
 
 def number(value: float | None) -> str:

@@ -10,7 +10,6 @@ writes no result.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import statistics
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measured import RESULTS, Result, Row, alternate, command_of, machine, spread, versions, write_result
+from benchmarks.measured import Result, Row, alternate, command_of, hand_in, machine, parser_of, spread, versions
 from benchmarks.worlds import MINILM, pairs_of, write_collection, write_teacher
 
 PAIRS, SMALL, DEPTH = 100_000, 1_000, 100
@@ -32,18 +31,13 @@ DTYPE = "float32"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true")
+    parser = parser_of(__doc__, "scoring_overhead")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=RESULTS / "scoring_overhead.json")
     arguments = parser.parse_args()
     size = SMALL if arguments.small else PAIRS
     with tempfile.TemporaryDirectory() as place:
         result = measure(Path(place), size, arguments.repeats)
-    if arguments.small:
-        print(*(row.model_dump_json(exclude_defaults=True) for row in result.rows), sep="\n")
-    else:
-        write_result(result, arguments.output)
+    hand_in(result, arguments)
 
 
 def measure(root: Path, size: int, repeats: int) -> Result:

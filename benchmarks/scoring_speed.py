@@ -9,7 +9,6 @@ rate measured for its shape in this run, padding not counted.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.matrix_rates import Shape, seconds_at_limit
-from benchmarks.measured import RESULTS, Result, Row, alternate, command_of, machine, spread, versions, write_result
+from benchmarks.measured import Result, Row, alternate, command_of, hand_in, machine, parser_of, spread, versions
 from benchmarks.speed_data import DOC_CAP, QUERY_CAP, Data, bert_base, open_data, open_for, trained_cross_encoder
 from stillhouse.evaluation.measures import named_qrels, per_query
 from stillhouse.rankers import RANKERS
@@ -30,14 +29,12 @@ NDCG_TOLERANCE = 0.002
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="minutes become seconds; for the test and a first look")
+    parser = parser_of(__doc__, "scoring_speed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workspace", type=Path, default=Path(".stillhouse"))
-    parser.add_argument("--output", type=Path, default=RESULTS / "scoring_speed.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    write_result(measure(options.workspace, small=options.small, threads=options.threads), options.output)
+    hand_in(measure(options.workspace, small=options.small, threads=options.threads), options)
 
 
 def measure(workspace: Path, *, small: bool, threads: int) -> Result:

@@ -15,7 +15,6 @@ import argparse
 import json
 import logging
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,9 +22,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from benchmarks.measured import Result, Row, command_of, hand_in, machine, parser_of, versions
 
 SIZES = {
     "full": {"queries": 1400, "dev": 50, "trials": 20, "steps": 8, "repeats": 1, "points": 24, "evaluations": 9},
@@ -298,17 +298,8 @@ def rows_of_stopping(root: Path, recipe: Any, job: Any, size: dict[str, int], co
     ]
 
 
-def machine() -> dict[str, Any]:
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cpu = models[0].partition(":")[2].strip() if models else platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory / 2**30, 1), "threads": 1}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "search_cost.json")
+    parser = parser_of(__doc__, "search_cost")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -319,25 +310,20 @@ def main() -> None:
     size = SIZES["small" if options.small else "full"]
     with tempfile.TemporaryDirectory() as place:
         rows = measure(Path(place), size, options.small)
-    for row in rows:
-        print(json.dumps(row))
-    if not options.small:
-        names = ("stillhouse", *PACKAGES)
-        result = {
-            "question": "Search: what trials cost beside their training, and what early stopping saves",
-            "about": f"{size['trials']} trials of one worker, one at a time, against the same trainings as plain loops "
-            f"({size['repeats']} rounds, in turn); then {size['points']} points, all to the end and under asha "
-            f"(reduction factor 3, {size['evaluations']} evaluations). pydocs, {size['queries']} train and "
-            f"{size['dev']} dev queries, 2 layers of MiniLM, one thread a trial, MLflow in SQLite.",
-            "goal": f"trials take at most {MOST_OVERHEAD} times their bare loops; asha finds the same dev nDCG@10 "
-            f"within {MOST_LOSS} at {MOST_COST} of the cost or less",
-            "command": "python -m benchmarks.search_cost",
-            "machine": machine(),
-            "versions": {name: metadata.version(name) for name in names} | {"python": platform.python_version()},
-            "rows": rows,
-        }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+    result = Result(
+        question="Search: what trials cost beside their training, and what early stopping saves",
+        about=f"{size['trials']} trials of one worker, one at a time, against the same trainings as plain loops "
+        f"({size['repeats']} rounds, in turn); then {size['points']} points, all to the end and under asha "
+        f"(reduction factor 3, {size['evaluations']} evaluations). pydocs, {size['queries']} train and "
+        f"{size['dev']} dev queries, 2 layers of MiniLM, one thread a trial, MLflow in SQLite.",
+        goal=f"trials take at most {MOST_OVERHEAD} times their bare loops; asha finds the same dev nDCG@10 "
+        f"within {MOST_LOSS} at {MOST_COST} of the cost or less",
+        command=command_of("search_cost"),
+        machine=machine(1),
+        versions=versions(*PACKAGES),
+        rows=[Row.model_validate(row) for row in rows],
+    )
+    hand_in(result, options)
 
 
 def measure(root: Path, size: dict[str, int], small: bool) -> list[dict[str, Any]]:

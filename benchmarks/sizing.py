@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measured import RESULTS, markdown, read_result
+from benchmarks.measured import RESULTS, read_result
+from stillhouse.markdown import markdown_table
 from stillhouse.scores.plan import shard_size
 
 PAIRS, PASSAGES, QUERIES = 40_000_000, 8_841_823, 502_939
@@ -121,13 +122,17 @@ def section(results: Path = RESULTS) -> str:
         "\n## Sizing: MS MARCO on 8 to 256 GPUs, on paper\n\n"
         + _assumptions(bytes_of)
         + "\n"
-        + markdown(*_models(bytes_of.get("store", STORE_BYTES)))
+        + _table(*_models(bytes_of.get("store", STORE_BYTES)))
         + "\n"
-        + markdown(*_jobs())
+        + _table(*_jobs())
         + "\n"
         + _breaks(bytes_of)
         + "\n`benchmarks/sizing.py` holds the assumptions and computes this section.\n"
     )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(markdown_table(header, rows)) + "\n"
 
 
 def _assumptions(bytes_of: Mapping[str, float]) -> str:

@@ -8,7 +8,6 @@ trial's tokens, which is what tokenising in each costs.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -18,7 +17,7 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.measured import RESULTS, Result, Row, command_of, machine, versions, write_result
+from benchmarks.measured import Result, Row, command_of, hand_in, machine, parser_of, versions
 from benchmarks.speed_data import DOC_CAP, QUERY_CAP, Data, open_data
 from stillhouse.collection import token_ids
 from stillhouse.rankers import RANKERS
@@ -26,15 +25,13 @@ from stillhouse.rankers.base import Ranker
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true")
+    parser = parser_of(__doc__, "tokenisation")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--workspace", type=Path, default=Path(".stillhouse"))
-    parser.add_argument("--output", type=Path, default=RESULTS / "tokenisation.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = open_data(options.workspace, small=options.small)
-    write_result(measure(data, options.trials), options.output)
+    hand_in(measure(data, options.trials), options)
 
 
 def measure(data: Data, trials: int) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from benchmarks.speed_data import DOC_CAP, QUERY_CAP, Data, cut
 from stillhouse.recipe.tree import StageSpec
+from stillhouse.training.curve import CURVE, read_points
 from stillhouse.training.groups import GroupSampler, epoch_order
 from stillhouse.training.teacher import TeacherScores, write_teacher_scores
 
@@ -72,5 +72,4 @@ def groups_as_texts(data: Data, stage: Any, seed: int, count: int) -> dict[str, 
 
 def step_times(checkpoints: Path) -> list[float]:
     """When each step of our training ended."""
-    lines = (checkpoints / "curve.jsonl").read_text().splitlines()
-    return [float(json.loads(line)["time"]) for line in lines]
+    return [point["time"] for point in read_points(checkpoints / CURVE)]

@@ -10,7 +10,6 @@ environment with it (else this one is taken), STILLHOUSE_PYLATE_PYTHON that of o
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks import training_peers
-from benchmarks.measured import RESULTS, Result, Row, command_of, machine, spread, versions, write_result
+from benchmarks.measured import Result, Row, command_of, hand_in, machine, parser_of, spread, versions
 from benchmarks.speed_data import DOC_CAP, QUERY_CAP, Data, open_data, training_job
 from benchmarks.training_data import groups_as_texts, stage_of, step_times, teacher_file
 from stillhouse.evaluation.measures import named_qrels, per_query
@@ -74,12 +73,10 @@ CASES = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="two steps of two groups: for a first look")
+    parser = parser_of(__doc__, "training_speed")
     parser.add_argument("--only", default="", help="rows whose name holds this; `defaults` is the one with nDCG@10")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workspace", type=Path, default=Path(".stillhouse"))
-    parser.add_argument("--output", type=Path, default=RESULTS / "training_speed.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     data = open_data(options.workspace, small=options.small)
@@ -105,7 +102,7 @@ def main() -> None:
         about=f"MiniLM-L6, {batch} groups a step, word embeddings frozen on both sides, {repeats} runs each in turn",
         notes=NOTES,
     )
-    write_result(result, options.output)
+    hand_in(result, options)
 
 
 def compare(data: Data, case: Case, steps: int, repeats: int, threads: int) -> Row:

@@ -6,11 +6,12 @@ from typing import Any
 
 from stillhouse.comparison.entrants import Section
 from stillhouse.evaluation.significance import compare
-from stillhouse.recipe import Recipe, make_recipe
+from stillhouse.recipe import Recipe
 from stillhouse.search.record import Report, StudyFolder, Trial
 from stillhouse.search.space import SearchSpace, make_space
 from stillhouse.study_report import Study
 from stillhouse.study_report.confirmation import BEST, DEFAULT, Confirmation
+from tests.contracts.search_recipe import search_recipe
 
 TEMPERATURE = "stages.distill.loss.temperature"
 NEGATIVES = "stages.distill.groups.num_negatives"
@@ -21,16 +22,7 @@ EVALUATIONS = 4
 
 
 def make_search_recipe() -> Recipe:
-    return make_recipe(
-        {
-            "name": "toy",
-            "output": {"path": "unused"},
-            "collection": {"train": "none", "dev": "none", "test": "none"},
-            "teachers": {"file": {"scores": "none"}},
-            "student": {"ranker": "dual_encoder", "backbone": "none"},
-            "stages": {"distill": {"loss": {"name": "kl", "temperature": 2.0}, "evaluations": EVALUATIONS}},
-        }
-    )
+    return search_recipe({"name": "kl", "temperature": 2.0}, evaluations=EVALUATIONS)
 
 
 def make_search_space() -> SearchSpace:

@@ -74,7 +74,7 @@ def test_columns_of_values_and_files_of_other_pages(tmp_path: Path) -> None:
     write(tmp_path, "memory", FACTS | {"rows": rows})
     write(tmp_path, "parity", {"max_difference": 1e-6})
     text = page(tmp_path, tmp_path)
-    assert "|  | peak | seconds | goal |\n|---|---:|---:|---:|\n| small | 1,838 | 10.3 |  |\n" in text
+    assert "|  | peak | seconds | goal |\n| --- | ---: | ---: | ---: |\n| small | 1,838 | 10.3 |  |\n" in text
     assert "| large | 0.25 |  | reached |\n" in text
     assert "parity" not in text
 

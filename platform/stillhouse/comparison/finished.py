@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from stillhouse.evaluation.measures import named_qrels
 from stillhouse.evaluation.trec import read_run
 from stillhouse.recipe import Recipe, make_recipe
 from stillhouse.recipe.text import to_yaml
+from stillhouse.training.curve import CURVE, read_points
+from stillhouse.training.evaluations import EVALUATIONS
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def run_file(folder: Path, name: str) -> Path:
 
 def curves_in(folder: Path) -> Curves | None:
     """The curves of a training, which lie beside the ranker; None where there are none."""
-    loss = [(point["step"], point["loss"]) for point in _points(folder / "curve.jsonl") if "loss" in point]
+    loss = [(point["step"], point["loss"]) for point in read_points(folder / CURVE) if "loss" in point]
     dev: dict[str, list[tuple[float, float]]] = {}
-    for point in _points(folder / "evaluations.jsonl"):
+    for point in read_points(folder / EVALUATIONS):
         for name, value in point.items():
             if name not in ("step", "time") and "/" not in name:
                 dev.setdefault(name, []).append((point["step"], value))
@@ -113,7 +115,7 @@ def curves_in(folder: Path) -> Curves | None:
 
 def curves_of(finished: Finished) -> dict[str, Curves]:
     """Curves of the student and of the teachers whose folders are kept."""
-    teachers = sorted(path.parent for path in finished.folder.glob("teacher/**/curve.jsonl"))
+    teachers = sorted(path.parent for path in finished.folder.glob(f"teacher/**/{CURVE}"))
     named = {f"teacher {path.name}" if path.name != "teacher" else "teacher": path for path in teachers}
     found = {name: curves_in(path) for name, path in ({finished.main: finished.folder / "student"} | named).items()}
     return {name: curves for name, curves in found.items() if curves is not None}
@@ -167,11 +169,6 @@ def _said(facts: Mapping[str, str]) -> dict[str, str]:
 
 def _latency(row: Mapping[str, Any]) -> Latency | None:
     return Latency(**row["latency"]) if row.get("latency") else None
-
-
-def _points(file: Path) -> Iterator[dict[str, Any]]:
-    if file.is_file():
-        yield from (json.loads(line) for line in file.read_text().splitlines() if line.strip())
 
 
 def _recipe(file: Path) -> Recipe:

@@ -11,6 +11,7 @@ from stillhouse.artifacts import atomic_file, write_json
 from stillhouse.evaluation.cost import Cost
 from stillhouse.evaluation.figures import effectiveness_latency
 from stillhouse.evaluation.report import finite
+from stillhouse.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,13 @@ def markdown(table: CostTable) -> str:
     names = list(next(iter(table.measures.values()), {}))
     header = ["ranker", "architecture", "parameters", *names, "ms", "p95", "ms kept", "p95 kept"]
     header += ["peak MB", "of it loaded", "bytes a document", "search"]
-    lines = [_row(header), _row(["---", "---"] + ["---:"] * (len(header) - 3) + ["---"])]
-    for name, values in table.measures.items():
-        if name not in table.costs:
-            lines.append(_row([name, "", "", *(f"{values[one]:.4f}" for one in names)] + [""] * 8))
-    lines += [_row(_cells(name, one, table.measures.get(name), names)) for name, one in table.costs.items()]
-    return "\n".join([*lines, "", *_legend(table)]) + "\n"
+    rows = [
+        [name, "", "", *(f"{values[one]:.4f}" for one in names)] + [""] * 8
+        for name, values in table.measures.items()
+        if name not in table.costs
+    ]
+    rows += [_cells(name, one, table.measures.get(name), names) for name, one in table.costs.items()]
+    return "\n".join([*markdown_table(header, rows, left=2, last=1), "", *_legend(table)]) + "\n"
 
 
 def _cells(name: str, one: Cost, values: Mapping[str, float] | None, names: Sequence[str]) -> list[str]:
@@ -95,7 +97,3 @@ def _legend(table: CostTable) -> list[str]:
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

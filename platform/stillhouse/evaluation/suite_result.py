@@ -13,6 +13,7 @@ from stillhouse.evaluation.measures import PerQuery, means
 from stillhouse.evaluation.per_query import write_per_query
 from stillhouse.evaluation.report import SystemResult, finite
 from stillhouse.evaluation.significance import Comparison, compare, with_holm
+from stillhouse.markdown import markdown_table
 
 ALPHA = 0.05
 TESTED = (
@@ -133,7 +134,7 @@ def markdown(result: SuiteResult) -> str:
         lines += _measure_table(result, measure)
     if result.comparisons:
         rows = [[title, *_comparison(test)] for title, test in result.comparisons]
-        lines += [*_table(TESTED, rows, left=2), ""]
+        lines += [*markdown_table(TESTED, rows, left=2), ""]
         lines += [
             "Two-sided paired t-test per collection, Fisher's randomisation test, bootstrap interval, Cohen's dz; "
             f"Holm's correction of the t-test over all {len(rows)} comparisons; * p < {ALPHA:g}.",
@@ -141,7 +142,7 @@ def markdown(result: SuiteResult) -> str:
         ]
     header = ["collection", "reference", "split", "documents", "queries", "relevant from", "candidates"]
     facts = [_facts(one) for one in result.collections]
-    return "\n".join([*lines, *_table(header, facts, left=3), ""])
+    return "\n".join([*lines, *markdown_table(header, facts, left=3), ""])
 
 
 def _facts(one: CollectionResult) -> list[str]:
@@ -161,7 +162,7 @@ def _measure_table(result: SuiteResult, measure: str) -> list[str]:
         rows.append([one.title, *cells])
     rows.append(["average", *(f"{average[system]:.4f}" for system in result.systems)])
     marked = ["\\* above the first stage after Holm's correction (tests below).", ""] if better else []
-    return [f"## {measure}", "", *_table(["collection", *result.systems], rows), "", *marked]
+    return [f"## {measure}", "", *markdown_table(["collection", *result.systems], rows), "", *marked]
 
 
 def _improves(result: SuiteResult, measure: str, test: Comparison) -> bool:
@@ -182,8 +183,3 @@ def _comparison(test: Comparison) -> list[str]:
         f"{test.wins} / {test.ties} / {test.losses}",
         str(test.queries),
     ]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows)]

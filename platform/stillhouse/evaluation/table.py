@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stillhouse.evaluation.measures import means
+from stillhouse.markdown import markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,8 +18,7 @@ def markdown(report: Report) -> str:
     lines: list[str] = []
     for header, rows in (cells(report), comparison_cells(report)):
         if rows:
-            rule = ["---"] + ["---:"] * (len(header) - 1)
-            lines += [_row(header), _row(rule), *(_row(row) for row in rows), ""]
+            lines += [*markdown_table(header, rows), ""]
     return "\n".join([*lines, *(f"{line}  " for line in legend(report))]) + "\n"
 
 
@@ -123,7 +122,3 @@ def _ms(value: float | None) -> str:
 
 def _queries(system: SystemResult) -> int:
     return len(next(iter(system.per_query.values())))
-
-
-def _row(values: Sequence[str]) -> str:
-    return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"

@@ -16,7 +16,7 @@ from stillhouse.artifacts import cached_folder, file_digest, stable_hash
 from stillhouse.pipeline.context import Context
 from stillhouse.recipe.base import Spec
 from stillhouse.recipe.tree import StageSpec
-from stillhouse.training.curve import CURVE
+from stillhouse.training.curve import CURVE, read_points
 from stillhouse.training.evaluations import EVALUATIONS
 from stillhouse.training.groups import rows_with_prefix
 from stillhouse.training.job import TrainingJob
@@ -33,11 +33,11 @@ class Model:
 
     def curve(self) -> list[dict[str, float]]:
         """Points of the training, one per step."""
-        return _lines(self.path / CURVE)
+        return read_points(self.path / CURVE)
 
     def evaluations(self) -> list[dict[str, float]]:
         """Metrics inside the training, one point per evaluation: `nDCG@10` on dev, `train/kl`."""
-        return _lines(self.path / EVALUATIONS)
+        return read_points(self.path / EVALUATIONS)
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,6 @@ def _progress(curve: Path, total_steps: int, advance: Callable[[float, float, st
     finally:
         stop.set()
         thread.join()
-
-
-def _lines(file: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _total_steps(job: TrainingJob, query_ids: Sequence[str]) -> int:

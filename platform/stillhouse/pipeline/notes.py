@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stillhouse.evaluation.report import Report
+from stillhouse.markdown import markdown_table
 from stillhouse.recipe import Recipe
-from stillhouse.search.browsing import table
 
 REPORT = "#/experiments/{experiment}/runs/{run}/artifacts/report/report.html?workflowType=machine_learning"
 
@@ -26,4 +26,5 @@ def results_note(report: Report) -> str:
         [system.name, *(f"{sum(values.values()) / len(values):.4f}" for values in system.per_query.values())]
         for system in report.systems
     ]
-    return f"{table(['on test', *measures], rows)}\n\n[The report]({REPORT}), with its tests and figures."
+    table = "\n".join(markdown_table(["on test", *measures], rows, left=1 + len(measures)))
+    return f"{table}\n\n[The report]({REPORT}), with its tests and figures."

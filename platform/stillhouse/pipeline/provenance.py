@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from stillhouse.losses import LOSSES
@@ -45,9 +45,13 @@ def loss_tags(recipe: Recipe) -> dict[str, str]:
 
 def code_tags() -> dict[str, str]:
     """The commit of the checkout this package lies in, and whether it was changed since; empty outside of one."""
-    commit = git("rev-parse", "HEAD").strip()
-    changed = "true" if git("status", "--porcelain", "--untracked-files=no").strip() else "false"
+    commit, changed = git("rev-parse", "HEAD").strip(), "true" if changes() else "false"
     return {"mlflow.source.git.commit": commit, "stillhouse.git.dirty": changed} if commit else {}
+
+
+def changes() -> str:
+    """What differs from the commit in the files that git knows, as a patch."""
+    return git("diff", "HEAD")
 
 
 def datasets(context: Context) -> Sequence[Dataset]:
@@ -71,8 +75,12 @@ def datasets(context: Context) -> Sequence[Dataset]:
     ]
 
 
+@cache
 def git(*arguments: str) -> str:
-    """Output of git in the checkout this package lies in; empty where there is none."""
+    """Output of git in the checkout this package lies in; empty where there is none.
+
+    Asked once: the code that runs is that of the start, whatever is committed in the hours of a run.
+    """
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20, check=False

@@ -21,7 +21,7 @@ from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.diagnostics import teacher_picture, training_pictures
 from stillhouse.pipeline.models import Model, TeacherFile
 from stillhouse.pipeline.notes import recipe_note, results_note
-from stillhouse.pipeline.provenance import about, code_tags, data_tags, datasets, git, loss_tags, teacher_tags
+from stillhouse.pipeline.provenance import about, changes, code_tags, data_tags, datasets, git, loss_tags, teacher_tags
 from stillhouse.recipe import Recipe
 from stillhouse.recipe.identity import settled
 from stillhouse.recipe.text import to_yaml
@@ -69,7 +69,7 @@ class Recorder:
                 path = Path(place, name)
                 path.write_text(json.dumps(value, indent=1, default=str))
                 self.tracker.artifact(self.parent, path)
-            diff = git("diff", "HEAD")
+            diff = changes()
             if diff:
                 path = Path(place, "dirty.diff")
                 path.write_text(diff)
@@ -189,7 +189,7 @@ def environment() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "versions": {name: _version(name) for name in PACKAGES} | {"python": sys.version.split()[0]},
-        "commit": git("rev-parse", "HEAD").strip() + (" with changes" if git("diff", "HEAD") else ""),
+        "commit": git("rev-parse", "HEAD").strip() + (" with changes" if changes() else ""),
         "hardware": {
             "machine": platform.machine(),
             "system": platform.platform(terse=True),

@@ -25,6 +25,7 @@ from stillhouse.recipe import Recipe, make_recipe
 from stillhouse.recipe.text import read_yaml
 from stillhouse.tracking.base import metric_key
 from stillhouse.tracking.recorded import RecordedRun, children_of, is_run_id, recorded_run, recorded_series
+from stillhouse.training.curve import read_points
 from stillhouse.training.evaluations import EVALUATIONS
 
 ELSEWHERE = 0.005
@@ -176,14 +177,10 @@ def _trained(context: Context, teacher: TeacherFile | None, seeds: int) -> tuple
         for number in range(seeds):
             with context.step("train again"):
                 run_training(context, "repeat", replace(job, seed=job.seed + number), folder / str(number), None)
-            lines = _lines(folder / str(number) / EVALUATIONS)
+            lines = read_points(folder / str(number) / EVALUATIONS)
             curves.append({int(line["step"]): line[recipe.evaluation.select_by] for line in lines})
             threads = int(lines[-1][THREADS])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     shared = [step for step in curves[0] if all(step in curve for curve in curves)]
     return {step: fmean(curve[step] for curve in curves) for step in shared}, threads
-
-
-def _lines(file: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]

@@ -9,6 +9,7 @@ from typing import Any
 
 from stillhouse.artifacts import atomic_file
 from stillhouse.evaluation.figures import lines_with_spread
+from stillhouse.markdown import markdown_line
 from stillhouse.reproduction.papers import EXPERIMENTS, STUDENT, Experiment
 
 OTHERS = {"first stage": "first stage (BM25)", "teacher": "its teacher"}
@@ -54,11 +55,13 @@ def page(record: Mapping[str, Any]) -> str:
         f"Made on {_count(machine['cores'], 'core')} ({machine['processor']}, {machine['dtype']}); the rows took "
         f"{seconds / 60:.0f} minutes in all, one that several tables share counted in each.\n"
     )
-    overview = [_line(("experiment", "paper", "agrees", "not resolved", "differs")), "|---|---|---:|---:|---:|"]
+    overview = [markdown_line(("experiment", "paper", *_VERDICTS)), "|---|---|---:|---:|---:|"]
     for name, found in experiments.items():
         counts = [sum(one["verdict"].startswith(word) for one in found["comparisons"]) for word in _VERDICTS]
         title = EXPERIMENTS[name].title
-        overview.append(_line((f"[{title}](#{_anchor(title)})", EXPERIMENTS[name].source.partition(" (")[0], *counts)))
+        overview.append(
+            markdown_line((f"[{title}](#{_anchor(title)})", EXPERIMENTS[name].source.partition(" (")[0], *counts))
+        )
     sections = ["\n".join(_section(name, EXPERIMENTS[name], found)) for name, found in experiments.items()]
     return "\n".join([HEAD, facts, *overview, "", *sections])
 
@@ -77,7 +80,7 @@ def _section(name: str, experiment: Experiment, found: Mapping[str, Any]) -> Ite
     )
     others = sorted(found["rows"][STUDENT].keys() - {"seconds", found["measure"]})
     measures = [found["measure"], *others]
-    yield _line(
+    yield markdown_line(
         (
             "ranker",
             *(f"{key} here" for key in measures),
@@ -93,7 +96,7 @@ def _section(name: str, experiment: Experiment, found: Mapping[str, Any]) -> Ite
         printed = [*row.paper, *["-"] * (len(experiment.columns) - len(row.paper))]
         yield _row(row.label, found["rows"][key], measures, printed)
     yield ""
-    yield _line(
+    yield markdown_line(
         (
             f"tests on {found['measure']}",
             "paper says",
@@ -109,7 +112,7 @@ def _section(name: str, experiment: Experiment, found: Mapping[str, Any]) -> Ite
         a, b = experiment.rows[one["a"]].label, experiment.rows[one["b"]].label
         interval = f"{one['ci_low']:+.4f} to {one['ci_high']:+.4f}"
         wins = f"{one['wins']}/{one['ties']}/{one['losses']}"
-        yield _line(
+        yield markdown_line(
             (
                 f"{a} - {b}",
                 one["says"],
@@ -139,7 +142,7 @@ def draw(experiment: Experiment, found: Mapping[str, Any], path: Path) -> None:
 
 def _row(label: str, row: Mapping[str, Any], measures: Sequence[str], printed: Sequence[str]) -> str:
     values = [_spread(row[measure]) for measure in measures]
-    return _line((label, *values, *printed, f"{median(row['seconds']):.0f}"))
+    return markdown_line((label, *values, *printed, f"{median(row['seconds']):.0f}"))
 
 
 def _spread(value: Mapping[str, Any]) -> str:
@@ -158,7 +161,3 @@ def _count(number: int, noun: str) -> str:
 
 def _anchor(title: str) -> str:
     return "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -").replace(" ", "-")
-
-
-def _line(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"

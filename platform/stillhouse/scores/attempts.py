@@ -7,6 +7,8 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from stillhouse.errors import StoreError
 from stillhouse.scores.files import Place, put, remove_tree
 
@@ -48,7 +50,7 @@ class Attempts:
         """
         host = platform.node()
         names = [path.name.removeprefix(f"{_OPENING}.{host}.") for path in self.folder.glob(f"{_OPENING}.{host}.*")]
-        dead = sum(not _runs(int(name)) for name in names)
+        dead = sum(not psutil.pid_exists(int(name)) for name in names)
         if dead >= self.max_tries * actors:
             raise StoreError(
                 f"teacher {teacher}: {dead} processes on {host} ended while they opened it, most likely for want of "
@@ -62,14 +64,3 @@ class Attempts:
     def remove(self) -> None:
         """Forget the job."""
         remove_tree(self.folder)
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of this machine is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

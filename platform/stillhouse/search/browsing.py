@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from stillhouse.markdown import markdown_table
 from stillhouse.search.dimensions import Choice
 from stillhouse.search.record import Trial, flatten
 from stillhouse.search.space import SearchSpace
@@ -47,7 +48,8 @@ def trial_note(trial: Trial, study: str, space: SearchSpace) -> str:
         lines.append(f"{values}, at step {best.step} (the best of {len(trial.reports)} evaluations).")
     if trial.error:
         lines.append(f"`{trial.error}`")
-    lines.append(table(["drawn", "value"], [[f"`{key}`", f"`{short(value)}`"] for key, value in trial.values.items()]))
+    drawn = [[f"`{key}`", f"`{short(value)}`"] for key, value in trial.values.items()]
+    lines.append("\n".join(markdown_table(["drawn", "value"], drawn, left=2)))
     return "\n\n".join([*lines, _links(study)])
 
 
@@ -68,13 +70,8 @@ def search_note(study: str, space: SearchSpace, trials: Sequence[Trial]) -> str:
     ]
     head = ["trial", *(f"{name} on dev" for name in space.metrics), "state", *(f"`{one}`" for one in _last_words(keys))]
     said = f"Search `{study}`: {len(trials)} trials ({states}). {_links(study)}"
-    return "\n\n".join([said, f"The best {len(rows)}:", table(head, rows)])
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    table = "\n".join(markdown_table(head, rows, left=len(head)))
+    return "\n\n".join([said, f"The best {len(rows)}:", table])
 
 
 def short(value: object) -> str:

@@ -15,6 +15,11 @@ def append_point(folder: Path, point: Mapping[str, float], name: str = CURVE) ->
         stream.write(json.dumps(dict(point)) + "\n")
 
 
+def read_points(path: Path) -> list[dict[str, float]]:
+    """The points of a file of curves, in order; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def trim_curve(path: Path, last_step: int) -> None:
     """Drop the points and reports of steps that a kill undid."""
     if path.exists():

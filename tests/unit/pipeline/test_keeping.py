@@ -31,11 +31,12 @@ from stillhouse.pipeline.repeating import repeat
 from stillhouse.pipeline.run import prepare
 from stillhouse.pipeline.searching import StudentObjective
 from stillhouse.rankers import load_ranker
-from stillhouse.recipe import Recipe, make_recipe, override
+from stillhouse.recipe import Recipe, override
 from stillhouse.search import SearchSpace, make_space
 from stillhouse.search.keeping import checkpoints_of, ranker_of
 from stillhouse.search.record import Report, StudyFolder, StudyResult, Trial, best_of, trial_key
 from stillhouse.search.recorder import Recorder
+from tests.contracts.recorded_recipe import recorded_recipe
 
 RATE = "stages.label.optimizer.learning_rate"
 RATES = (1e-4, 0.05, 1e-3)
@@ -63,28 +64,10 @@ class World:
         return sorted(self.study.trials, key=lambda trial: (-trial.metric, trial.number))[:count]
 
 
-def toy(collection_folder: Path, backbone: Path, uri: str) -> Recipe:
-    stage = {"loss": {"name": "contrastive"}, "queries_per_step": 6, "evaluations": 2}
-    sizes = {"backbone": str(backbone), "query_max_length": 16, "doc_max_length": 32}
-    return make_recipe(
-        {
-            "name": "toy",
-            "output": {"path": "out"},
-            "collection": dict.fromkeys(("train", "dev", "test"), str(collection_folder)) | {"max_train_queries": 12},
-            "candidates": {"depth": 6},
-            "student": {"ranker": "dual_encoder", **sizes},
-            "stages": {"label": stage},
-            "search": {"keep_models": 2},
-            "scale": {"dtype": "float32"},
-            "tracking": {"uri": uri, "experiment": "toy"},
-        }
-    )
-
-
 @pytest.fixture(scope="module")
 def world(collection_folder, backbone, tmp_path_factory, mlflow_template) -> World:
     root = tmp_path_factory.mktemp("study")
-    recipe = toy(collection_folder, backbone, mlflow_template(root))
+    recipe = recorded_recipe(collection_folder, backbone, mlflow_template(root), search={"keep_models": 2})
     space = make_space({"space": {RATE: {"choice": list(RATES)}}, "trials": 3, "scheduler": "none"})
     folder = StudyFolder(root, "study")
     with Context(recipe, Console(quiet=True), root=root) as context, recording(context) as recorder:

@@ -8,7 +8,7 @@ from rich.console import Console
 from stillhouse.pipeline.context import Context
 from stillhouse.pipeline.recording import recording
 from stillhouse.pipeline.run import prepare, train_students
-from stillhouse.recipe import make_recipe
+from tests.contracts.recorded_recipe import recorded_recipe
 
 
 def test_a_student_s_diagnostics_and_dev_measures_are_recorded(
@@ -16,21 +16,7 @@ def test_a_student_s_diagnostics_and_dev_measures_are_recorded(
 ):
     monkeypatch.chdir(tmp_path)
     uri = mlflow_template(tmp_path)
-    stage = {"loss": {"name": "contrastive"}, "queries_per_step": 6, "evaluations": 2}
-    sizes = {"backbone": str(backbone), "query_max_length": 16, "doc_max_length": 32}
-    recipe = make_recipe(
-        {
-            "name": "toy",
-            "output": {"path": "out"},
-            "collection": dict.fromkeys(("train", "dev", "test"), str(collection_folder)) | {"max_train_queries": 12},
-            "candidates": {"depth": 6},
-            "student": {"ranker": "dual_encoder", **sizes},
-            "stages": {"label": stage},
-            "retrain": {"num_workers": 1},
-            "scale": {"dtype": "float32"},
-            "tracking": {"uri": uri, "experiment": "toy"},
-        }
-    )
+    recipe = recorded_recipe(collection_folder, backbone, uri, retrain={"num_workers": 1})
     with Context(recipe, Console(quiet=True), root=tmp_path / "work") as context, recording(context) as recorder:
         prepare(context)
         ((name, model),) = train_students(context, recipe, None).items()

@@ -7,7 +7,8 @@ from pathlib import Path
 from stillhouse.recipe import override
 from stillhouse.search.keeping import best_finished, checkpoints_of, ranker_of, remove_others
 from stillhouse.search.recorder import repeatable
-from tests.unit.search.test_record import SPACE, TWO, recipe, trial
+from tests.contracts.search_recipe import search_recipe
+from tests.unit.search.test_record import SPACE, TWO, trial
 
 
 def test_the_best_are_finished_ones_and_the_earlier_of_equals() -> None:
@@ -36,7 +37,7 @@ def test_the_checkpoints_of_the_others_are_removed_and_nothing_else(tmp_path: Pa
 
 
 def test_a_drawn_seed_leaves_data_and_teachers_as_they_were() -> None:
-    base = override(recipe(), {"seed": 4, "teachers.own": {"ranker": "cross_encoder", "backbone": "none"}})
+    base = override(search_recipe(), {"seed": 4, "teachers.own": {"ranker": "cross_encoder", "backbone": "none"}})
     assert repeatable(base, base) is base
     alone = repeatable(override(base, {"seed": 9}), base)
     assert (alone.seed, alone.collection.seed, alone.teachers["own"].seed) == (9, 4, 4)

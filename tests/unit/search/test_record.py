@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from stillhouse.errors import SearchError
-from stillhouse.recipe import Recipe, make_recipe, override
+from stillhouse.recipe import override
 from stillhouse.search import make_space
 from stillhouse.search.record import Report, StudyFolder, Trial, best_of, front_of, study_id, trial_key
 from stillhouse.search.study import is_finished
+from tests.contracts.search_recipe import search_recipe
 
 SPACE = make_space({"space": {"stages.distill.loss.temperature": {"float": [1, 2]}}, "trials": 4})
 TWO = make_space(
@@ -19,19 +20,6 @@ TWO = make_space(
         "scheduler": "none",
     }
 )
-
-
-def recipe() -> Recipe:
-    return make_recipe(
-        {
-            "name": "toy",
-            "output": {"path": "unused"},
-            "collection": {"train": "none", "dev": "none", "test": "none"},
-            "teachers": {"file": {"scores": "none"}},
-            "student": {"ranker": "dual_encoder", "backbone": "none"},
-            "stages": {"distill": {"loss": {"name": "kl"}}},
-        }
-    )
 
 
 def trial(number: int, *metrics: float, state: str = "FINISHED", error: str | None = None) -> Trial:
@@ -104,7 +92,7 @@ def test_only_one_driver_at_a_time(tmp_path: Path) -> None:
 
 
 def test_keys_depend_on_what_a_trial_measures_and_on_nothing_else() -> None:
-    one, point = recipe(), {"stages.distill.loss.temperature": 2.0}
+    one, point = search_recipe(), {"stages.distill.loss.temperature": 2.0}
     key = trial_key(one, point, {"scores": "a"})
     assert trial_key(override(one, {"output.path": "elsewhere", "tracking.uri": "none"}), point, {"scores": "a"}) == key
     assert trial_key(one, point, {"scores": "b"}) != key
@@ -114,9 +102,9 @@ def test_keys_depend_on_what_a_trial_measures_and_on_nothing_else() -> None:
 
 def test_a_larger_budget_is_the_same_study() -> None:
     larger = SPACE.model_copy(update={"trials": 40, "time_budget_s": 3.0})
-    assert study_id(recipe(), larger, {}) == study_id(recipe(), SPACE, {})
+    assert study_id(search_recipe(), larger, {}) == study_id(search_recipe(), SPACE, {})
     wider = make_space({"space": {"stages.distill.loss.temperature": {"float": [1, 3]}}, "trials": 4})
-    assert study_id(recipe(), wider, {}) != study_id(recipe(), SPACE, {})
+    assert study_id(search_recipe(), wider, {}) != study_id(search_recipe(), SPACE, {})
 
 
 def test_when_a_study_has_ended() -> None:

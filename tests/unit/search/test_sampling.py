@@ -7,10 +7,11 @@ from typing import Any
 import optuna
 import pytest
 
-from stillhouse.recipe import Recipe, make_recipe
+from stillhouse.recipe import Recipe
 from stillhouse.search import SearchSpace, make_space
 from stillhouse.search.sampling import ask, encode_point, grid, make_sampler
 from stillhouse.search.space import drawn_at_random
+from tests.contracts.search_recipe import search_recipe
 
 TEMPERATURE = "stages.distill.loss.temperature"
 NEGATIVES = "stages.distill.groups.num_negatives"
@@ -20,16 +21,7 @@ NUMBERS = {TEMPERATURE: {"float": [0.5, 8.0], "log": True}, NEGATIVES: {"int": [
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return make_recipe(
-        {
-            "name": "toy",
-            "output": {"path": "unused"},
-            "collection": {"train": "none", "dev": "none", "test": "none"},
-            "teachers": {"file": {"scores": "none"}},
-            "student": {"ranker": "dual_encoder", "backbone": "none"},
-            "stages": {"distill": {"loss": {"name": "kl"}}},
-        }
-    )
+    return search_recipe()
 
 
 def study_of(space: SearchSpace) -> optuna.Study:
