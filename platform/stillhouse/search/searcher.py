@@ -118,7 +118,8 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             if self.search_space.sampler.name == "grid" and not self._waiting():
                 break
             asked, drawn = ask(self.study, self.search_space, self.recipe)
-            key = trial_key(self.recipe, drawn, self.context)
+            # Two searches that draw the same values must not train in one folder: each stops and clears its own.
+            key = trial_key(self.recipe, drawn, {**self.context, "study": self.recorder.folder.name})
             twin = self.ended.get(key) or next((one for one in self.running.values() if one.key == key), None)
             if twin is None:
                 asked.set_user_attr("key", key)
