@@ -3,6 +3,7 @@
     python -m benchmarks.scoring_speed [--small] [--threads 2] [--workspace .stillhouse]
 
 Both score the same texts, tokenisation included, in turn; texts are cut beforehand so that both read the same tokens.
+The peer runs in a process of its own, ours as a scoring actor does.
 The share of the limit compares our time on token ids with the time of the model's matrix products alone, each at the
 rate measured for its shape in this run, padding not counted.
 """
@@ -11,16 +12,17 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.matrix_rates import Shape, seconds_at_limit
 from benchmarks.measured import Result, Row, alternate, command_of, hand_in, machine, parser_of, spread, versions
+from benchmarks.scoring_peer import open_peer
 from benchmarks.speed_data import DOC_CAP, QUERY_CAP, Data, bert_base, open_data, open_for, trained_cross_encoder
 from stillhouse.evaluation.measures import named_qrels, per_query
 from stillhouse.rankers import RANKERS
 from stillhouse.rankers.base import TOKEN_BUDGET
+from stillhouse.rankers.processor import bound_kernel_caches, keep_freed_memory
 from stillhouse.scores.identity import resolve_dtype
 
 MINILM, BERT_BASE = Shape(6, 384, 1536, 12), Shape(12, 768, 3072, 12)
@@ -34,6 +36,9 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, default=Path(".stillhouse"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    # As the scoring actors do.
+    bound_kernel_caches()
+    keep_freed_memory()
     hand_in(measure(options.workspace, small=options.small, threads=options.threads), options)
 
 
@@ -67,25 +72,21 @@ def against_peer(
     folder: Path, queries: list[str], docs: list[list[str]], repeats: int
 ) -> dict[str, tuple[list[float], float]]:
     """By `ours/dtype` and `theirs/dtype`: seconds of each repeat; and the largest difference of the two's scores."""
-    from sentence_transformers import CrossEncoder
-
     pairs = [(query, doc) for query, row in zip(queries, docs, strict=True) for doc in row]
     found = {}
     for name, dtype in DTYPES.items():
         ours = open_for(folder, dtype)
-        theirs = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": dtype}, max_length=256)
-        scores: dict[str, Any] = {}
-        ways = {
-            "ours": lambda ours=ours, scores=scores: scores.update(ours=ours.score(queries, docs).flatten()),
-            "theirs": lambda theirs=theirs, scores=scores: scores.update(
-                theirs=torch.as_tensor(theirs.predict(pairs, show_progress_bar=False)).float()
-            ),
-        }
-        for way in ways.values():
-            way()
-        seconds = alternate(ways, repeats)
+        scores: dict[str, torch.Tensor] = {}
+        with open_peer(folder, dtype, torch.get_num_threads()) as peer:
+            ways = {
+                "ours": lambda ours=ours, scores=scores: scores.update(ours=ours.score(queries, docs).flatten()),
+                "theirs": lambda peer=peer, scores=scores: scores.update(theirs=peer.predict(pairs)),
+            }
+            for way in ways.values():
+                way()
+            seconds = alternate(ways, repeats)
         mine = scores["ours"][scores["ours"].isfinite()]
-        difference = float((mine - scores["theirs"].flatten()).abs().max())
+        difference = float((mine - scores["theirs"]).abs().max())
         found |= {f"{who}/{name}": (times, difference) for who, times in seconds.items()}
     return found
 

@@ -14,7 +14,7 @@ _LARGEST, _LARGEST_OF_OLD = 2**30, 2**25
 """Older C libraries refuse more than the second."""
 
 _KERNELS = "64"
-_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 """oneDNN's own cache of compiled products, and that of torch above it."""
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def bound_kernel_caches() -> None:
     thousand to a million pairs, and none of it was read again (docs/performance.md). To be called before the first
     product; what the environment says already counts.
     """
-    for name in _CACHES:
+    for name in KERNEL_CACHES:
         os.environ.setdefault(name, _KERNELS)
 
 
