@@ -218,6 +218,20 @@ def jobs(address: str) -> list[dict[str, str]]:
 
 
 @contextmanager
+def _asked_for(address: str) -> Iterator[None]:
+    """Else RAY_ADDRESS, the cluster of this machine's other commands, would win over the address of a client."""
+    name = "RAY_API_SERVER_ADDRESS"
+    before = os.environ.get(name)
+    os.environ[name] = address
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextmanager
 def _client(address: str) -> Iterator[Any]:
     """A client of Ray Jobs; what it raises becomes one line."""
     token = Path("~/.ray/auth_token").expanduser()
@@ -232,7 +246,9 @@ def _client(address: str) -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.WARNING)
 
     try:
-        yield JobSubmissionClient(address)
+        with _asked_for(address):
+            client = JobSubmissionClient(address)
+        yield client
     except AuthenticationError:
         raise ClusterError(
             f"{address}: Ray asks for its token; copy the head's ~/.ray/auth_token here, or set RAY_AUTH_TOKEN"

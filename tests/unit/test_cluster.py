@@ -69,7 +69,8 @@ def test_a_typo_is_told_before_anything_is_sent() -> None:
         cluster.submit("delete", "demo", [], [], NOWHERE, None)
 
 
-def test_no_cluster_is_one_line() -> None:
+def test_no_cluster_is_one_line_whatever_cluster_other_commands_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:10")
     with pytest.raises(ClusterError, match=rf"^{NOWHERE}: no Ray dashboard answers; [^\n]+$"):
         cluster.jobs(NOWHERE)
 
