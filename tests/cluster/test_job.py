@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -193,7 +194,7 @@ def test_ray_job_submit_takes_the_code_and_nothing_private(process: Call, checko
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_ray_job_submit_scores(process: Call, checkout: Path, tmp_path: Path) -> None:
+def test_ray_job_submit_searches(process: Call, checkout: Path, tmp_path: Path) -> None:
     data = str(write_folder(tmp_path / "collection"))
     tower = {"backbone": str(write_backbone(tmp_path / "backbone")), "query_max_length": 8, "doc_max_length": 24}
     stage = {"loss": {"name": "contrastive"}, "groups": {"num_negatives": 2}, "evaluations": 1}
@@ -206,9 +207,14 @@ def test_ray_job_submit_scores(process: Call, checkout: Path, tmp_path: Path) ->
         "store": {"path": str(tmp_path / "scores"), "partitions": 1, "actors": 0},
         "student": {"ranker": "dual_encoder", **tower},
         "stages": {"distill": {"loss": {"name": "kl"}, "groups": {"num_negatives": 2}}},
+        "search": {"space": "tiny_space.yaml"},
         "tracking": {"uri": "none"},
     }
+    space = {"space": {"stages.distill.loss.temperature": {"choice": [1.0, 2.0]}}, "sampler": "grid", "trials": 2}
     (checkout / "tiny.yaml").write_text(yaml.safe_dump(recipe))
-    done = submit_plainly(process, checkout, "python", "jobs/score.py", "tiny.yaml")
+    (checkout / "tiny_space.yaml").write_text(yaml.safe_dump(space))
+    done = submit_plainly(process, checkout, "python", "jobs/tune.py", "tiny.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert list((tmp_path / "scores").rglob("part=*/*.parquet"))
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    assert found["cost"]["states"] == {"FINISHED": 2}

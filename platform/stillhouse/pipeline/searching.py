@@ -23,8 +23,6 @@ from stillhouse.training.job import TrainingJob
 from stillhouse.training.worker import WAITING_CPUS, in_trial, worker_cpus
 
 WORKERS = "scale.num_workers"
-WAITING_CPU = 0.01
-"""Share that a trial takes whose work is done by workers of its own."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +108,8 @@ def placement(recipe: Recipe, cluster: dict[str, float], mixed: bool = False) ->
 
     `mixed`: the number of workers is searched too; then one trial at a time has the cluster to itself.
     """
+    from stillhouse.search.placement import WAITING_CPU
+
     if mixed:
         return {"CPU": WAITING_CPU}, 1
     scale = recipe.scale

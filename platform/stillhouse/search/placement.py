@@ -14,7 +14,8 @@ from stillhouse.errors import SearchError
 
 WAIT_S = 50.0
 """Time that an autoscaler gets to bring a node."""
-
+WAITING_CPU = 0.01
+"""Share that a trial takes whose work is done by workers of its own."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,11 @@ class SayWhyNoneStarts(tune.Callback):  # type: ignore[misc]
                 _words(self.resources),
                 *(resources.get(name, 0.0) for name in ("CPU", "GPU") for resources in (free, total)),
             )
+
+
+def only_waits(resources: Mapping[str, float]) -> bool:
+    """Whether trials of this size leave the work to workers of their own."""
+    return resources.get("CPU", 0.0) == WAITING_CPU
 
 
 def room_for(resources: Mapping[str, float], wait_s: float = WAIT_S) -> int:

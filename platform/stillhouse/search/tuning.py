@@ -14,7 +14,7 @@ import optuna
 from ray import tune
 
 from stillhouse.search.beginning import enqueue, learn_from
-from stillhouse.search.placement import SayWhyNoneStarts, room_for
+from stillhouse.search.placement import SayWhyNoneStarts, only_waits, room_for
 from stillhouse.search.record import Trial
 from stillhouse.search.recorder import Recorder
 from stillhouse.search.schedulers import make_scheduler
@@ -24,7 +24,9 @@ from stillhouse.search.trial import Objective, run_trial
 MAX_DEATHS = 2
 """Times that a trial's process may die before the trial has failed; it goes on from its newest checkpoint."""
 
-QUIET = {
+SETTINGS = {
+    # Seconds until the process of a stopped trial is killed that does not end by itself; Tune would wait 600.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
     # A trial may fail before it has reported anything.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -80,7 +82,8 @@ def search(
                 num_samples=-1,
                 max_concurrent_trials=max_concurrent,
                 time_budget_s=time_left,
-                reuse_actors=True,
+                # A stopped trial whose workers still train cannot be used again; with its process they end.
+                reuse_actors=not only_waits(resources),
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
             run_config=tune.RunConfig(
@@ -100,10 +103,10 @@ def search(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Ray Tune and Optuna without their own output; the progress call shows what ends."""
-    before = {name: os.environ.get(name) for name in QUIET}
+    before = {name: os.environ.get(name) for name in SETTINGS}
     tune_log = logging.getLogger("ray.tune")
     level, verbosity = tune_log.level, optuna.logging.get_verbosity()
-    os.environ.update(QUIET)
+    os.environ.update(SETTINGS)
     tune_log.setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
