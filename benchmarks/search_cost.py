@@ -238,7 +238,8 @@ def rows_of_overhead(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "value": middle("wall"),
             "unit": "s",
             "ratio": round(ratio, 4),
-            "spread": round((max(ratios) - min(ratios)) / ratio, 4),
+            # One round has none.
+            "spread": round((max(ratios) - min(ratios)) / ratio, 4) if len(ratios) > 1 else None,
             "reached": ratio <= MOST_OVERHEAD,
         },
         {"name": "the same trainings as plain loops", "value": middle("loops"), "unit": "s"},
