@@ -19,14 +19,14 @@ from stillhouse.search.record import Trial
 from stillhouse.search.recorder import Recorder
 from stillhouse.search.schedulers import make_scheduler
 from stillhouse.search.searcher import StudySearch
+from stillhouse.search.stopped import KILLED_AFTER_S, GivePlacesBack
 from stillhouse.search.trial import Objective, run_trial
 
 MAX_DEATHS = 2
 """Times that a trial's process may die before the trial has failed; it goes on from its newest checkpoint."""
 
 SETTINGS = {
-    # Seconds until the process of a stopped trial is killed that does not end by itself; Tune would wait 600.
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": str(KILLED_AFTER_S),
     # A trial may fail before it has reported anything.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -91,7 +91,7 @@ def search(
                 storage_path=str(folder.path),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
-                callbacks=[SayWhyNoneStarts(resources)],
+                callbacks=[SayWhyNoneStarts(resources), GivePlacesBack()],
             ),
         )
         tuner.fit()

@@ -88,6 +88,7 @@ def train_distributed(
 def _worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
+    import ray.util
     import torch
 
     from stillhouse.training.run import run_job
@@ -95,6 +96,9 @@ def _worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     folder = Path(config["checkpoints"])
     context = ray.train.get_context()
+    group = ray.util.get_current_placement_group()
+    # For a search, which has to give them back when it stops this training.
+    places = {} if group is None else {"places": group.id.hex()}
 
     def report(metrics: dict[str, float], step: int) -> None:
         # The newest progress file is what our own checkpoint holds; Ray's copy makes the metrics count.
@@ -103,7 +107,7 @@ def _worker(config: dict[str, Any]) -> None:
             if context.get_world_rank() == 0:
                 Path(place, "metrics.json").write_text(json.dumps({"step": step, **metrics}))
                 checkpoint = ray.train.Checkpoint.from_directory(place)
-            ray.train.report({"step": step, **metrics}, checkpoint=checkpoint)
+            ray.train.report({"step": step, **metrics, **places}, checkpoint=checkpoint)
 
     output = Path(config["output"]) if config["output"] else None
     # Without a GPU of its own a worker may still see one: several ranks on it cannot talk by gloo.
