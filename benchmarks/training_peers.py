@@ -57,8 +57,12 @@ def train(kind: str, folder: str, columns: dict[str, Any], options: dict[str, An
 def _dataset(columns: dict[str, Any], kind: str) -> Any:
     from datasets import Dataset
 
-    named = {("scores" if kind == "pylate" and name == "label" else name): value for name, value in columns.items()}
-    return Dataset.from_dict(named)
+    if kind == "pylate":
+        # Its loss reads one column of documents: a list for each query.
+        texts = [value for name, value in columns.items() if name not in ("query", "label")]
+        documents = [list(row) for row in zip(*texts, strict=True)]
+        columns = {"query": columns["query"], "documents": documents, "scores": columns["label"]}
+    return Dataset.from_dict(columns)
 
 
 def _parts(kind: str, folder: str, options: dict[str, Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
