@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stillhouse.artifacts import stable_hash
+from stillhouse.environment import environment
 from stillhouse.errors import ClusterError
 from stillhouse.recipe import Recipe, find_file, load_recipe, shipped_files
 from stillhouse.versions import ANSWER_SECONDS, MARK, versions
@@ -218,20 +219,6 @@ def jobs(address: str) -> list[dict[str, str]]:
 
 
 @contextmanager
-def _asked_for(address: str) -> Iterator[None]:
-    """Else RAY_ADDRESS, the cluster of this machine's other commands, would win over the address of a client."""
-    name = "RAY_API_SERVER_ADDRESS"
-    before = os.environ.get(name)
-    os.environ[name] = address
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
-
-
-@contextmanager
 def _client(address: str) -> Iterator[Any]:
     """A client of Ray Jobs; what it raises becomes one line."""
     token = Path("~/.ray/auth_token").expanduser()
@@ -246,7 +233,8 @@ def _client(address: str) -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.WARNING)
 
     try:
-        with _asked_for(address):
+        # Else RAY_ADDRESS, the cluster of this machine's other commands, would win over the address.
+        with environment({"RAY_API_SERVER_ADDRESS": address}):
             client = JobSubmissionClient(address)
         yield client
     except AuthenticationError:

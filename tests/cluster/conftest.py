@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 
 import stillhouse
 from stillhouse.scores.pipeline import ScoreReport
@@ -43,6 +44,15 @@ def cluster(s3_port: int) -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as an actor or a worker has, so that this process gives the same bits where it works without Ray."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -38,17 +38,9 @@ from tests.cluster.scoring_world import (
 from tests.contracts.s3_server import SECRET, S3Server, wait_until
 
 Whole = tuple[ScoreStore, ScoreReport]
+pytestmark = pytest.mark.usefixtures("one_thread")
 ALL = NUM_QUERIES * DEPTH
 LARGE_SHARD = 300
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As many as an actor has, so that this process gives the same bits where it scores without Ray."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_a_killed_actor(world: World, whole: Whole, tmp_path: Path) -> None:

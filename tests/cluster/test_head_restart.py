@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stillhouse.training.curve import read_points
 from tests.cluster.ray_nodes import PATIENCE_S, Cluster, cluster_of, wait_for
 
 STAGE = {
@@ -101,7 +102,7 @@ def test_a_restarted_head_knows_no_job_and_the_same_command_goes_on(
     assert again.stderr.endswith(": SUCCEEDED\n")
     assert done.stat().st_mtime_ns == kept
     (slow,) = [path.parent / "curve.jsonl" for path in found(models) if path != done]
-    points = [json.loads(line) for line in slow.read_text().splitlines()]
+    points = read_points(slow)
     assert [point["step"] for point in points] == list(range(1, STEPS + 1))
     pauses = [later["time"] - earlier["time"] for earlier, later in pairwise(points)]
     # Nothing happened for longest between the checkpoint and the second start.

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from stillhouse.tracking.mlflow_tracker import open_client
+from stillhouse.training.curve import read_points
 from tests.cluster.ray_nodes import PATIENCE_S, node_environment, wait_for
 from tests.contracts.recorded_recipe import recorded_recipe
 
@@ -29,10 +30,6 @@ SPACE = {
     "scheduler": {"name": "asha", "grace": 1, "reduction_factor": 4},
     "trials": 3,
 }
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_a_killed_search_goes_on_and_stopped_trials_leave_their_workers_places(
@@ -64,7 +61,7 @@ def test_a_killed_search_goes_on_and_stopped_trials_leave_their_workers_places(
             )
 
     def curves() -> dict[str, list[dict]]:
-        return {path.parts[-3]: lines(path) for path in home.glob("trials/*/checkpoints/curve.jsonl")}
+        return {path.parts[-3]: read_points(path) for path in home.glob("trials/*/checkpoints/curve.jsonl")}
 
     driver = tune()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
 from stillhouse.scores.journal import read_jobs
 from stillhouse.scores.manage import verify
@@ -17,16 +16,8 @@ from tests.cluster.ray_nodes import PATIENCE_S, Cluster
 from tests.cluster.scoring_world import DEPTH, NUM_QUERIES, World, file_rows
 from tests.contracts.s3_server import S3Server, wait_until
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ALL = NUM_QUERIES * DEPTH
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As many as an actor has."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def alone(world: World, folder: Path) -> ScoreStore:

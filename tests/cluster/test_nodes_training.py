@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stillhouse.training.curve import CURVE, read_points
 from stillhouse.training.job import TrainingJob
 from stillhouse.training.run import run_job
 from tests.cluster.ray_nodes import PATIENCE_S, Cluster, Node
@@ -57,7 +58,7 @@ def finish(driver: subprocess.Popen[str], folder: Path) -> dict[str, float]:
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
-    points = [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
+    points = read_points(folder / "out" / CURVE)
     return [{name: value for name, value in point.items() if name != "time"} for point in points]
 
 
@@ -66,8 +67,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def steps_done(folder: Path) -> int:
-    path = folder / "ckpt" / "curve.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0
+    return len(read_points(folder / "ckpt" / CURVE))
 
 
 def kept_steps(folder: Path) -> list[int]:
@@ -77,7 +77,7 @@ def kept_steps(folder: Path) -> list[int]:
 
 def made_again_after(folder: Path, step: int, killed: float) -> bool:
     """Whether all steps after that one, and no other, were made when the node was gone."""
-    points = [json.loads(line) for line in (folder / "out" / "curve.jsonl").read_text().splitlines()]
+    points = read_points(folder / "out" / CURVE)
     return [point["step"] for point in points if point["time"] > killed] == list(range(step + 1, STEPS + 1))
 
 
@@ -110,12 +110,10 @@ def equal_but_for_sums(folder: Path, other: Path) -> None:
     assert moved / sum(value.numel() for value in expected.values()) < 1e-5
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_nodes_train_what_one_process_trains(undisturbed: Path, job: TrainingJob, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     one = replace(job, scale={**job.scale, "num_workers": 1})
     run_job(one, tmp_path / "ckpt", lambda metrics, step: None, tmp_path / "out", torch.device("cpu"))
-    torch.set_num_threads(threads)
     equal_but_for_sums(undisturbed, tmp_path)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from ray import PlacementGroupID, tune
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-PLACES = "places"
-"""In a report of a trial of several workers: their placement group, in hexadecimal."""
+from stillhouse.training.worker import PLACES
+
 KILLED_AFTER_S = 5
 """Until the process of a stopped trial is killed that does not end by itself; Tune would wait ten minutes."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import optuna
 from ray import tune
 
+from stillhouse.environment import environment
 from stillhouse.search.beginning import enqueue, learn_from
 from stillhouse.search.placement import SayWhyNoneStarts, only_waits, room_for
 from stillhouse.search.record import Trial
@@ -102,20 +102,14 @@ def search(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Tune and Optuna without their own output; the progress call shows what ends."""
-    before = {name: os.environ.get(name) for name in SETTINGS}
+    """Ray Tune and Optuna by our settings, without their own output; the progress call shows what ends."""
     tune_log = logging.getLogger("ray.tune")
     level, verbosity = tune_log.level, optuna.logging.get_verbosity()
-    os.environ.update(SETTINGS)
     tune_log.setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        yield
+        with environment(SETTINGS):
+            yield
     finally:
         tune_log.setLevel(level)
         optuna.logging.set_verbosity(verbosity)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

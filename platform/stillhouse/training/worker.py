@@ -22,6 +22,8 @@ from stillhouse.training.notice import Notice
 logger = logging.getLogger(__name__)
 
 RESULT = "result.json"
+PLACES = "places"
+"""In a report: the placement group of the workers, in hexadecimal."""
 WAITING_CPUS = 0.05
 """CPUs of a node that trials may take which only wait for their workers."""
 NOTICE_S = 2.0
@@ -98,7 +100,7 @@ def _worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     group = ray.util.get_current_placement_group()
     # For a search, which has to give them back when it stops this training.
-    places = {} if group is None else {"places": group.id.hex()}
+    places = {} if group is None else {PLACES: group.id.hex()}
 
     def report(metrics: dict[str, float], step: int) -> None:
         # The newest progress file is what our own checkpoint holds; Ray's copy makes the metrics count.

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from stillhouse.errors import RecipeError
-from stillhouse.recipe import Recipe, make_recipe, override
+from stillhouse.recipe import Recipe, override
 from stillhouse.search import SearchSpace, check_space, draw, make_space
 from stillhouse.search.dimensions import Choice, FloatRange, IntRange
+from tests.contracts.search_recipe import search_recipe
 
 TEMPERATURE = "stages.distill.loss.temperature"
 NEGATIVES = "stages.distill.groups.num_negatives"
@@ -17,16 +18,7 @@ LOSS = "stages.distill.loss"
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return make_recipe(
-        {
-            "name": "toy",
-            "output": {"path": "unused"},
-            "collection": {"train": "none", "dev": "none", "test": "none"},
-            "teachers": {"file": {"scores": "none"}},
-            "student": {"ranker": "dual_encoder", "backbone": "none"},
-            "stages": {"distill": {"loss": {"name": "kl"}, "groups": {"depth": 10}}},
-        }
-    )
+    return search_recipe(groups={"depth": 10})
 
 
 def space(**changes: Any) -> dict[str, Any]:
