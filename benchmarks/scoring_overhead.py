@@ -105,7 +105,7 @@ def plain_loop(root: Path, teacher: Path, collection: Any, pairs: Any) -> tuple[
     """What a person would write: the same shards and batches, no Ray, no store; query rows, doc rows, scores."""
     from stillhouse.collection.tokens import token_ids
     from stillhouse.rankers import load_ranker
-    from stillhouse.scores.actor import TOKEN_BUDGET
+    from stillhouse.rankers.batching import TOKEN_BUDGET
 
     ranker = load_ranker(teacher)
     queries = collection.splits["train"].queries

@@ -21,7 +21,7 @@ from benchmarks.scoring_peer import open_peer
 from benchmarks.speed_data import DOC_CAP, QUERY_CAP, Data, bert_base, open_data, open_for, trained_cross_encoder
 from stillhouse.evaluation.measures import named_qrels, per_query
 from stillhouse.rankers import RANKERS
-from stillhouse.rankers.base import TOKEN_BUDGET
+from stillhouse.rankers.batching import TOKEN_BUDGET
 from stillhouse.rankers.processor import bound_kernel_caches, keep_freed_memory
 from stillhouse.scores.identity import resolve_dtype
 

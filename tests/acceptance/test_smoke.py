@@ -32,7 +32,7 @@ def stillhouse(folder: Path, verb: str, *arguments: str) -> subprocess.Completed
     environment = os.environ | {"PYTHONPATH": str(ROOT / "platform")}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.run(
-        [*command, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=280, env=environment
+        [*command, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=900, env=environment
     )
 
 

@@ -39,7 +39,7 @@ def open_page(page: Path, folder: Path, *arguments: str) -> Opened:
         f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--enable-logging=stderr", *arguments,
         page.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     return Opened(done.stdout, done.stderr, requests(log))
 
 

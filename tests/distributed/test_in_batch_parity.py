@@ -70,7 +70,7 @@ def trained(jobs, tmp_path_factory) -> tuple[Path, Path]:
     for name, sharding in CASES:
         job = replace(jobs[name], scale={**jobs[name].scale, "num_workers": 2, "sharding": sharding})
         (spread / f"{name}-{sharding}.json").write_text(json.dumps(asdict(job)))
-    run_ranks("train_ranks.py", spread, timeout=240)
+    run_ranks("train_ranks.py", spread, timeout=900)
     return alone, spread
 
 

@@ -71,7 +71,7 @@ def runs(backbone, tmp_path_factory):
     # Arenas and cached blocks of the allocator would hide how much is asked for.
     settings |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, str(Path(__file__).with_name("oom_cases.py")), str(root)]
-    done = subprocess.run(command, env=settings, timeout=420, capture_output=True, text=True)
+    done = subprocess.run(command, env=settings, timeout=900, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return root
 

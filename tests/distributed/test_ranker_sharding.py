@@ -25,7 +25,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def differences(root: Path) -> dict[str, dict[str, float]]:
-    outputs = run_ranks("shard_rankers.py", root, timeout=500)
+    outputs = run_ranks("shard_rankers.py", root, timeout=900)
     found: dict[str, dict[str, float]] = json.loads(outputs[0].strip().splitlines()[-1])
     return found
 

@@ -54,7 +54,7 @@ def runs(toy, workspace, backbone, tmp_path_factory):
     steps = [*random.Random(4).sample(range(1, 12), 3), -2]
     command = [sys.executable, str(Path(__file__).with_name("kill_steps.py")), str(folder / "job.json"), str(folder)]
     settings = os.environ | {"PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *map(str, steps)], env=settings, timeout=420, capture_output=True, text=True)
+    done = subprocess.run([*command, *map(str, steps)], env=settings, timeout=900, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder, steps
 

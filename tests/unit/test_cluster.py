@@ -43,7 +43,7 @@ def test_a_job_carries_recipe_space_and_package_and_nothing_else(
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=60,
+                timeout=900,
             )
             assert done.stdout.strip() == overrides
     assert not files.exists()

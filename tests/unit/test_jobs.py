@@ -19,7 +19,7 @@ def run(path: Path, *arguments: str, folder: Path = ROOT) -> subprocess.Complete
     environment = os.environ | {"PYTHONPATH": str(ROOT / "platform")}
     command = [sys.executable, str(path), *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120, env=environment
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=900, env=environment
     )
 
 

@@ -94,7 +94,7 @@ def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=900,
     )
     assert {line.split()[0] for line in done.stdout.splitlines()} >= {"demo"}
     code = "from stillhouse import Recipe; from stillhouse.recipe import load_recipe; print(load_recipe('demo').name)"
@@ -106,6 +106,6 @@ def test_the_wheel_works_without_a_checkout(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=900,
     )
     assert done.stdout == "demo\n"

@@ -23,6 +23,15 @@ class Tokeniser(Protocol):
     def tokenise(self, texts: list[str]) -> list[list[int]]: ...
 
 
+class Rows(Protocol):
+    """row -> token ids, with all their lengths."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    def __getitem__(self, row: int) -> np.ndarray: ...
+
+
 class TokenIds:
     """row -> ids. Cheap to pickle: only the path travels."""
 

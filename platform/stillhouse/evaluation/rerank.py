@@ -14,7 +14,8 @@ from stillhouse.records import Run
 
 if TYPE_CHECKING:
     from stillhouse.candidates import Candidates
-    from stillhouse.collection import Collection, TokenIds
+    from stillhouse.collection import Collection
+    from stillhouse.collection.tokens import Rows
     from stillhouse.rankers import Ranker
 
 Progress = Callable[[int, int], None]
@@ -64,9 +65,11 @@ def rerank(
     return run
 
 
-def chunks(candidates: Candidates, query_rows: Sequence[int], depth: int, separable: bool) -> Iterator[Chunk]:
-    """Queries in their order, in chunks of about equal numbers of pairs; a query is never split."""
-    limit = PAIRS_PER_SEPARABLE_CHUNK if separable else PAIRS_PER_CHUNK
+def chunks(
+    candidates: Candidates, query_rows: Sequence[int], depth: int, separable: bool, *, limit: int | None = None
+) -> Iterator[Chunk]:
+    """Queries in their order, in chunks of at most `limit` pairs (None: by the kind); a query is never split."""
+    limit = limit or (PAIRS_PER_SEPARABLE_CHUNK if separable else PAIRS_PER_CHUNK)
     chunk: Chunk = []
     pairs = 0
     for row in query_rows:
@@ -80,10 +83,14 @@ def chunks(candidates: Candidates, query_rows: Sequence[int], depth: int, separa
         yield chunk
 
 
-def score_chunk(ranker: Ranker, query_ids: TokenIds, doc_ids: TokenIds, chunk: Chunk) -> list[np.ndarray]:
+def score_chunk(
+    ranker: Ranker, query_ids: Rows, doc_ids: Rows, chunk: Chunk, *, token_budget: int | None = None
+) -> list[np.ndarray]:
     """Scores of each query's documents, float32 [K] each: a pure function of the chunk, wherever it runs."""
     scores_QK = ranker.score_tokens(
-        [query_ids[row] for row, _ in chunk], [[doc_ids[doc] for doc in docs.tolist()] for _, docs in chunk]
+        [query_ids[row] for row, _ in chunk],
+        [[doc_ids[doc] for doc in docs.tolist()] for _, docs in chunk],
+        token_budget=token_budget,
     )
     return [scores_K[: len(docs)] for (_, docs), scores_K in zip(chunk, scores_QK, strict=True)]
 

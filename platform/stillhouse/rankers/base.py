@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stillhouse.errors import RecipeError
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
-from stillhouse.rankers.batching import Batch, Ids, Tokens, ids_by_text, utf8
+from stillhouse.rankers.batching import TOKEN_BUDGET, Batch, Ids, Tokens, ids_by_text, utf8
 from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.identity import digest_of
@@ -30,8 +30,6 @@ from stillhouse.recipe.load import describe
 
 if TYPE_CHECKING:
     from stillhouse.collection.tokens import Tokeniser
-
-TOKEN_BUDGET = {"cpu": 2_048}
 
 logger = logging.getLogger(__name__)
 
@@ -196,15 +194,16 @@ class Ranker(nn.Module, ABC):
     ) -> np.ndarray:
         """Scores of uncapped content ids, float32 [Q, K], -inf in padded slots; no gradients, no dropout.
 
-        Batches of about `token_budget` padded tokens (None: 2,048 on CPU, where small batches stay in cache, 65,536
-        elsewhere), longest first: a pure function of the input.
+        Batches of about `token_budget` padded tokens (None: TOKEN_BUDGET), longest first: a pure function of the input.
         """
         caps = self.spec.query_max_length, self.spec.doc_max_length
         texts = [(ids, caps[0]) for ids in queries] + [(ids, caps[1]) for row in docs for ids in row]
         check_ids([ids for ids, _ in texts], self)
         self.truncation = Truncation(len(texts), sum(len(ids) > cap for ids, cap in texts))
         with self.inference():
-            return self._score_ids(queries, docs, token_budget or TOKEN_BUDGET.get(self.device.type, 65_536))
+            return self._score_ids(
+                queries, docs, token_budget or TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cuda"])
+            )
 
     def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
         """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from stillhouse.collection.tokens import Tokeniser
 
 PAD_MULTIPLE = 8
+TOKEN_BUDGET = {"cpu": 2_048, "cuda": 65_536}
+"""Padded tokens of one forward while scoring: few on CPU, where a small batch stays in cache. Fixed for each device,
+since the last bits of a score follow it."""
 
 Ids = Sequence[int] | np.ndarray
 Row = tuple[list[int], list[int]]

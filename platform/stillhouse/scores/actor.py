@@ -19,6 +19,7 @@ from stillhouse.collection.tokens import TokenIds, token_ids
 from stillhouse.errors import StillhouseError
 from stillhouse.rankers import load_ranker
 from stillhouse.rankers.base import Ranker
+from stillhouse.rankers.batching import TOKEN_BUDGET
 from stillhouse.rankers.processor import bound_kernel_caches, keep_freed_memory
 from stillhouse.records import SCORE_SCHEMA
 from stillhouse.scores.attempts import Attempts, process_name
@@ -29,9 +30,6 @@ from stillhouse.scores.keys import pair_keys
 from stillhouse.scores.store import ScoreStore
 
 logger = logging.getLogger(__name__)
-
-TOKEN_BUDGET: dict[Device, int] = {"cpu": 2_048, "cuda": 65_536}
-"""Padded tokens of one forward pass; fixed per device, since the last bits follow it."""
 
 
 class Outcome(TypedDict):

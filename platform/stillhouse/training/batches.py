@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from stillhouse.collection.tokens import Rows
 from stillhouse.records import Group
 from stillhouse.training import ranks
 from stillhouse.training.groups import keyed_generator
@@ -31,15 +32,6 @@ class MicroBatch:
     mask_QK: torch.Tensor
     counts_Q: torch.Tensor
     query_rows: tuple[int, ...]
-
-
-class Rows(Protocol):
-    """row -> token ids, with all their lengths."""
-
-    @property
-    def lengths(self) -> np.ndarray: ...
-
-    def __getitem__(self, row: int) -> np.ndarray: ...
 
 
 Cut = Callable[[np.ndarray, str, int, int], np.ndarray]

@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from stillhouse.candidates import Candidates
+from stillhouse.collection.tokens import Rows
 from stillhouse.evaluation.measures import PerQuery, named_qrels, per_query
+from stillhouse.evaluation.rerank import PAIRS_PER_SEPARABLE_CHUNK, chunks, score_chunk
 from stillhouse.rankers.base import Ranker
+from stillhouse.rankers.batching import TOKEN_BUDGET
 from stillhouse.recipe.tree import EvaluationSpec
 from stillhouse.records import Group, Run
 from stillhouse.training import ranks
-from stillhouse.training.batches import Rows, make_micro_batch, rank_share
+from stillhouse.training.batches import make_micro_batch, rank_share
 from stillhouse.training.groups import epoch_order
 from stillhouse.training.job import TrainingData
 
@@ -55,7 +58,6 @@ def sample(part: Part, data: TrainingData, count: int, seed: int) -> Part:
     return replace(part, query_rows=tuple(sorted(part.query_rows[place] for place in order[:count])))
 
 
-@torch.no_grad()
 def part_scores(
     ranker: Ranker,
     module: nn.Module,
@@ -64,8 +66,43 @@ def part_scores(
     spec: EvaluationSpec,
     device: torch.device,
     size: int,
+    *,
+    sharded: bool,
 ) -> Scored:
     """This rank's share of the queries, `size` in a forward. Ranks exchange nothing but what FSDP2 does."""
+    if ranker.separable and not sharded:
+        return _documents_once(ranker, data, part, spec, device, size)
+    return _equal_forwards(ranker, module, data, part, spec, device, size)
+
+
+def _documents_once(
+    ranker: Ranker, data: TrainingData, part: Part, spec: EvaluationSpec, device: torch.device, size: int
+) -> Scored:
+    """As `rerank` scores: a document that several queries of a chunk have is encoded once.
+
+    Where memory was short and `size` was halved, so are a forward and what is kept of a chunk.
+    """
+    budget = max(1, TOKEN_BUDGET[device.type] * size // QUERIES_PER_FORWARD)
+    limit = max(1, PAIRS_PER_SEPARABLE_CHUNK * size // QUERIES_PER_FORWARD)
+    mine = part.query_rows[ranks.rank() :: ranks.world_size()]
+    scored: Scored = []
+    for chunk in chunks(part.candidates, mine, _depth(spec), ranker.separable, limit=limit):
+        scores = score_chunk(ranker, part.query_ids, data.doc_ids, chunk, token_budget=budget)
+        scored += [(row, scores_K.tolist()) for (row, _), scores_K in zip(chunk, scores, strict=True) if len(scores_K)]
+    return scored
+
+
+@torch.no_grad()
+def _equal_forwards(
+    ranker: Ranker,
+    module: nn.Module,
+    data: TrainingData,
+    part: Part,
+    spec: EvaluationSpec,
+    device: torch.device,
+    size: int,
+) -> Scored:
+    """Every rank makes as many forwards, as ranks must that hold parts of the weights."""
     depth = _depth(spec)
     groups = [_group(row, part.candidates.rows(row)[:depth]) for row in part.query_rows]
     groups = [group for group in groups if len(group.doc_rows_K)]

@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stillhouse.collection.tokens import Rows
 from stillhouse.rankers import mlm_head
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.records import Group
 from stillhouse.training import checkpoints, diagnostics, evaluations, memory, ranks, sharding
-from stillhouse.training.batches import MicroBatch, Rows, make_micro_batch, rank_share, token_dropout
+from stillhouse.training.batches import MicroBatch, make_micro_batch, rank_share, token_dropout
 from stillhouse.training.checkpoints import Progress, Weights
 from stillhouse.training.costs import measure_costs
 from stillhouse.training.curve import append_point, trim_curve

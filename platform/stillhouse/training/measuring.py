@@ -87,7 +87,9 @@ class Measurer:
         while True:
             scored: dev.Scored = []
             with guard, self.autocast():
-                scored = dev.part_scores(self.ranker, self.module, self.data, part, spec, self.device, self.size)
+                scored = dev.part_scores(
+                    self.ranker, self.module, self.data, part, spec, self.device, self.size, sharded=self.sharded
+                )
             if guard.failed and self.sharded:
                 memory.start_again(self.checkpoint_folder, name, stage, forward_size)
             if not ranks.on_any(guard.failed):

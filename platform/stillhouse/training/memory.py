@@ -14,12 +14,12 @@ import torch
 
 from stillhouse.artifacts import write_json
 from stillhouse.collection.texts import Collection
+from stillhouse.collection.tokens import Rows
 from stillhouse.errors import TrainingError
 from stillhouse.rankers.base import Ranker
 from stillhouse.recipe.tree import StageSpec
 from stillhouse.records import Group
 from stillhouse.training import ranks
-from stillhouse.training.batches import Rows
 from stillhouse.training.checkpoints import Progress
 
 LIMITS = "queries_per_forward.json"

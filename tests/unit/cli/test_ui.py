@@ -46,7 +46,7 @@ def test_the_server_shows_the_record_and_ends_with_ctrl_c(tmp_path: Path) -> Non
             assert listening(port) == {"127.0.0.1"}
         finally:
             server.send_signal(signal.SIGINT)
-            assert server.wait(timeout=60) == 130
+            assert server.wait(timeout=900) == 130
     assert not listening(port), "no process of it is left"
 
 
