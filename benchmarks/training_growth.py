@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +28,17 @@ def measure(size: int) -> Measured:
     """Seconds of the training and its largest memory, in bytes."""
     import torch
 
-    from stillhouse.candidates import candidates_for
-    from stillhouse.recipe.tree import CandidatesSpec
+    from stillhouse.collection import open_collection
     from stillhouse.training.run import run_job
-    from stillhouse.training.teacher import write_teacher_scores
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        collection = write_collection(root, DOCS, size)
-        backbone = write_teacher(root / "model", TINY, query_max_length=6, doc_max_length=24).parent / "backbone"
-        # Made before: what a training reads, not what it does.
-        spec = CandidatesSpec(depth=DEPTH)
-        candidates_for(spec, collection, "dev", root)
-        rows = pairs_with_positives(candidates_for(spec, collection, "train", root), size)
-        draw = np.random.default_rng(0)
-        write_teacher_scores(root / "teacher.parquet", [(*rows, draw.normal(size=len(rows[0])).astype(np.float32))])
+        # In a process of its own, whose memory goes with it: it is what a training reads, not what it does.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            path, backbone = pool.submit(prepare, root, size).result()
         seen: list[dict[str, float]] = []
-        job = job_of(collection, root, backbone)
+        job = job_of(open_collection(path), root, backbone)
         with Watch() as watch:
             start = time.perf_counter()
             done = run_job(job, root / "checkpoints", lambda metrics, step: seen.append(metrics), None)
@@ -51,6 +46,22 @@ def measure(size: int) -> Measured:
         assert done["steps"] == -(-size // 32)
         assert len(seen) == 1
         return {"seconds": seconds, "process_bytes": watch.own, "columns": {"steps": done["steps"]}}
+
+
+def prepare(root: Path, size: int) -> tuple[Path, Path]:
+    """Collection, candidates and teacher scores; gives the folders of the collection and of the backbone."""
+    from stillhouse.candidates import candidates_for
+    from stillhouse.recipe.tree import CandidatesSpec
+    from stillhouse.training.teacher import write_teacher_scores
+
+    collection = write_collection(root, DOCS, size)
+    teacher = write_teacher(root / "model", TINY, query_max_length=6, doc_max_length=24)
+    spec = CandidatesSpec(depth=DEPTH)
+    candidates_for(spec, collection, "dev", root)
+    rows = pairs_with_positives(candidates_for(spec, collection, "train", root), size)
+    draw = np.random.default_rng(0)
+    write_teacher_scores(root / "teacher.parquet", [(*rows, draw.normal(size=len(rows[0])).astype(np.float32))])
+    return collection.path, teacher.parent / "backbone"
 
 
 def pairs_with_positives(candidates: Any, queries: int) -> tuple[np.ndarray, np.ndarray]:

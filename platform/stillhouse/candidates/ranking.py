@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,9 @@ class Candidates:
         """The candidates as a TREC run; queries without any are left out, as in a run file."""
         query_ids, doc_ids = collection.splits[split_name].queries.ids, collection.docs.ids
         return {
-            query_id: {
-                doc_ids[row]: float(score)
-                for row, score in zip(self.rows(query_row)[:depth], self.scores(query_row)[:depth], strict=True)
-            }
+            query_id: dict(
+                zip(doc_ids.of(self.rows(query_row)[:depth]), self.scores(query_row)[:depth].tolist(), strict=True)
+            )
             for query_row, query_id in enumerate(query_ids)
             if len(self.rows(query_row))
         }
@@ -83,10 +82,11 @@ class Candidates:
         return self._columns["offsets"]
 
 
-def id_ranks(doc_ids: list[str]) -> np.ndarray:
+def id_ranks(doc_ids: Sequence[str]) -> np.ndarray:
     """int64 [documents]: position of each id among the sorted ids (by code point, which is UTF-8's byte order)."""
-    ranks = np.empty(len(doc_ids), dtype=np.int64)
-    ranks[sorted(range(len(doc_ids)), key=doc_ids.__getitem__)] = np.arange(len(doc_ids))
+    listed = list(doc_ids)
+    ranks = np.empty(len(listed), dtype=np.int64)
+    ranks[sorted(range(len(listed)), key=listed.__getitem__)] = np.arange(len(listed))
     return ranks
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from stillhouse.errors import CollectionError
 
 HASH = np.dtype("S32")
 """The hex digits of `artifacts.text_hash`."""
-_AT_ONCE = 65_536
+_AT_ONCE = 4_096
 
 
 class Hashes(Sequence[str]):
@@ -44,6 +44,35 @@ class Hashes(Sequence[str]):
             yield from self[start : start + _AT_ONCE]
 
 
+class Ids(Sequence[str]):
+    """row -> id, read from the mapped file one by one: a list of all would stand in every process that trains."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            ids: list[str] = self.column[row].to_pylist()
+            return ids
+        return str(self.column[int(row)].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE]
+
+    def of(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """The ids of some rows."""
+        # One by one: `take` would join all chunks of the column first, at each call.
+        return [self.column[row].as_py() for row in map(int, rows)]
+
+
 class Texts:
     """Documents, or the queries of a split; the row number is the position. Cheap to pickle: only the path travels."""
 
@@ -61,18 +90,12 @@ class Texts:
     def text(self, row: int) -> str:
         return str(self._table["text"][int(row)].as_py())
 
-    def id(self, row: int) -> str:
-        """One id; `ids` keeps those of all rows in memory."""
-        return str(self._table["id"][int(row)].as_py())
-
     def texts(self, rows: Iterable[int]) -> list[str]:
         return [self.text(row) for row in rows]
 
     @cached_property
-    def ids(self) -> list[str]:
-        """row -> id"""
-        ids: list[str] = self._table["id"].to_pylist()
-        return ids
+    def ids(self) -> Ids:
+        return Ids(self._table["id"])
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -96,12 +119,44 @@ class Texts:
         return read_arrow(self.path)
 
 
+class Qrels(Mapping[int, dict[int, int]]):
+    """query_row -> doc_row -> grade, also grades of 0; every query that is there has a grade above 0.
+
+    Read from the mapped file query by query, for the reason that `Ids` has. The rows of the file stand by query.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[Qrels], tuple[Path]]:
+        return Qrels, (self.path,)
+
+    def __getitem__(self, query_row: int) -> dict[int, int]:
+        queries, docs, grades = self._columns
+        # In the column's own type: numpy would convert the whole column otherwise.
+        start, stop = np.searchsorted(queries, np.asarray((query_row, query_row + 1), queries.dtype))
+        if start == stop:
+            raise KeyError(query_row)
+        return dict(zip(docs[start:stop].tolist(), grades[start:stop].tolist(), strict=True))
+
+    def __iter__(self) -> Iterator[int]:
+        queries = self._columns[0]
+        return iter(queries[np.diff(queries, prepend=-1) > 0].tolist())
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(np.diff(self._columns[0], prepend=-1)))
+
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        table = read_arrow(self.path).combine_chunks()
+        return tuple(table[name].to_numpy() for name in ("query_row", "doc_row", "relevance"))
+
+
 @dataclass(frozen=True)
 class Split:
     name: str
     queries: Texts
-    qrels: dict[int, dict[int, int]]
-    """query_row -> doc_row -> grade, also grades of 0; every query has a grade above 0."""
+    qrels: Qrels
 
 
 @dataclass(frozen=True)
@@ -121,7 +176,7 @@ def open_collection(path: Path) -> Collection:
         raise CollectionError(f"{path}: no finished collection; materialise it first")
     facts = json.loads((path / DONE).read_text())
     splits = {
-        name: Split(name, Texts(path / f"queries.{name}.arrow", digest), _read_qrels(path / f"qrels.{name}.arrow"))
+        name: Split(name, Texts(path / f"queries.{name}.arrow", digest), Qrels(path / f"qrels.{name}.arrow"))
         for name, digest in facts["query_digests"].items()
     }
     return Collection(path, facts["digest"], Texts(path / "docs.arrow", facts["docs_digest"]), splits, facts)
@@ -135,12 +190,3 @@ def hash_file(texts: Path) -> Path:
 def read_arrow(path: Path) -> pa.Table:
     """A memory-mapped Arrow IPC file; nothing is copied."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def _read_qrels(path: Path) -> dict[int, dict[int, int]]:
-    table = read_arrow(path)
-    columns = (table[name].to_pylist() for name in ("query_row", "doc_row", "relevance"))
-    qrels: dict[int, dict[int, int]] = {}
-    for query_row, doc_row, relevance in zip(*columns, strict=True):
-        qrels.setdefault(query_row, {})[doc_row] = relevance
-    return qrels

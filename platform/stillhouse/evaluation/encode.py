@@ -116,4 +116,4 @@ def _check_finite(values: Tensor, lengths: Tensor | None, docs: Texts, chunk: ra
         return
     first = int(broken_R.nonzero()[0, 0])
     place = first if lengths is None else int(torch.searchsorted(lengths.cumsum(0), first, right=True))
-    raise TrainingError(f"document {docs.id(chunk[place])}: its vector is not finite; the ranker's weights are broken")
+    raise TrainingError(f"document {docs.ids[chunk[place]]}: its vector is not finite; the ranker's weights are broken")

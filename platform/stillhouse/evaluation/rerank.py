@@ -107,6 +107,5 @@ def named_scores(collection: Collection, split_name: str, chunk: Chunk, scores: 
                 f"query {query_names[row]}, document {bad}: the ranker's score is not finite; its weights are broken"
             )
         if len(docs_K):
-            pairs = zip(docs_K.tolist(), scores_K.tolist(), strict=True)
-            run[query_names[row]] = {doc_names[doc]: score for doc, score in pairs}
+            run[query_names[row]] = dict(zip(doc_names.of(docs_K), scores_K.tolist(), strict=True))
     return run

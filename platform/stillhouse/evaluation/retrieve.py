@@ -132,7 +132,8 @@ def named(collection: Collection, split_name: str, query_rows: Sequence[int], fo
             )
         kept = [(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0 and score > float("-inf")]
         if kept:
-            run[query_names[query_row]] = {docs.ids[row]: score for row, score in kept}
+            names = docs.ids.of([row for row, _ in kept])
+            run[query_names[query_row]] = dict(zip(names, (score for _, score in kept), strict=True))
     return run
 
 

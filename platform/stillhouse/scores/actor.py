@@ -148,7 +148,7 @@ class Scorer(ABC):
             return error.kept, f"{error}; the other {len(error.kept)} pairs of its shard are stored"
 
     def _poisoned(self, partition: int, generation: str, query_rows_P: np.ndarray) -> str:
-        first, last = self.query_texts.id(query_rows_P[0]), self.query_texts.id(query_rows_P[-1])
+        first, last = self.query_texts.ids[query_rows_P[0]], self.query_texts.ids[query_rows_P[-1]]
         return (
             f"shard part={partition:03d}/gen={generation} ({len(query_rows_P)} pairs, queries {first} to {last}) ended "
             f"its actor {self.attempts.max_tries} times and is set aside"
@@ -214,7 +214,7 @@ def score_shard(
     if not np.isfinite(score_P).all():
         bad = int(np.flatnonzero(~np.isfinite(score_P))[0])
         raise NoScoreError(
-            f"query {queries.texts.id(query_rows_P[bad])}, document {docs.texts.id(doc_rows_P[bad])}: the teacher "
+            f"query {queries.texts.ids[query_rows_P[bad]]}, document {docs.texts.ids[doc_rows_P[bad]]}: the teacher "
             f"gives {score_P[bad]}"
         )
     query_length_P, doc_length_P = queries.ids.lengths_of(query_rows_P), docs.ids.lengths_of(doc_rows_P)
@@ -222,8 +222,8 @@ def score_shard(
     columns = [
         column(query_rows_P, lambda row: text_hash(queries.texts.text(row))),
         column(doc_rows_P, lambda row: text_hash(docs.texts.text(row))),
-        column(query_rows_P, queries.texts.id),
-        column(doc_rows_P, docs.texts.id),
+        column(query_rows_P, queries.texts.ids.__getitem__),
+        column(doc_rows_P, docs.texts.ids.__getitem__),
         pa.array(score_P),
         pa.array(num_tokens_P.astype(np.int32)),
         pa.array((query_length_P > queries.max_length) | (doc_length_P > docs.max_length)),

@@ -65,8 +65,8 @@ def ask_shard(
     columns = [
         column(query_rows_P, lambda row: text_hash(queries.text(row))),
         column(doc_rows_P, lambda row: text_hash(docs.text(row))),
-        column(query_rows_P, queries.id),
-        column(doc_rows_P, docs.id),
+        column(query_rows_P, queries.ids.__getitem__),
+        column(doc_rows_P, docs.ids.__getitem__),
         pa.array([answer.score for answer in answers], pa.float32()),
         pa.array([answer.tokens for answer in answers], pa.int32()),
         pa.array(cut),
@@ -77,7 +77,7 @@ def ask_shard(
         first = refused[0]
         more = f" (and {len(refused) - 1} pairs more)" if len(refused) > 1 else ""
         raise NoScoreError(
-            f"query {queries.id(query_rows_P[first])}, document {docs.id(doc_rows_P[first])}: "
+            f"query {queries.ids[query_rows_P[first]]}, document {docs.ids[doc_rows_P[first]]}: "
             f"{answers[first].refused}{more}",
             table.filter(pa.array([not answer.refused for answer in answers])),
         )

@@ -167,7 +167,7 @@ class _Known:
         self.docs = collection.docs.row_of
         self.hashes = np.concatenate([queries.hashes.digits for queries in splits])
         self.doc_hashes = collection.docs.hashes.digits
-        self._query_ids, self._doc_ids = pa.array(ids, pa.string()), pa.array(collection.docs.ids, pa.string())
+        self._query_ids, self._doc_ids = pa.array(ids, pa.string()), collection.docs.ids.column.combine_chunks()
 
     def ids(self, row: np.void) -> tuple[str, str]:
         return self._query_ids[int(row["query"])].as_py(), self._doc_ids[int(row["doc"])].as_py()

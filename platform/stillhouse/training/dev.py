@@ -126,8 +126,7 @@ def part_run(scored: Scored, data: TrainingData, part: Part, spec: EvaluationSpe
     ids, doc_ids = data.collection.splits[part.split].queries.ids, data.collection.docs.ids
     for each in ranks.gather_objects(scored):
         for row, scores in each:  # type: ignore[attr-defined]
-            docs = part.candidates.rows(row)[:depth].tolist()
-            run[ids[row]] = {doc_ids[doc]: score for doc, score in zip(docs, scores, strict=True)}
+            run[ids[row]] = dict(zip(doc_ids.of(part.candidates.rows(row)[:depth]), scores, strict=True))
     return run
 
 

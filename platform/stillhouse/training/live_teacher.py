@@ -77,8 +77,8 @@ class LiveTeacher:
             for score, doc in zip(mean_K.tolist(), row, strict=False):
                 if not np.isfinite(score):
                     raise TrainingError(
-                        f"query {self.collection.splits['train'].queries.id(query)}, document "
-                        f"{self.collection.docs.id(doc)}: the teacher gives {score}; try store.dtype float32"
+                        f"query {self.collection.splits['train'].queries.ids[query]}, document "
+                        f"{self.collection.docs.ids[doc]}: the teacher gives {score}; try store.dtype float32"
                     )
                 self._scores[query, doc] = score
 

@@ -85,7 +85,7 @@ def _digest(path: Path, size: int, changed: int) -> str:
 def _read(path: Path, collection: Collection) -> tuple[np.ndarray, int]:
     """int32 [T, 3] of query, positive and negative rows, and the number of triples with an unknown text."""
     ids = [collection.splits["train"].queries.ids, collection.docs.ids, collection.docs.ids]
-    known = [pa.array(each, pa.string()) for each in ids]
+    known = [each.column.combine_chunks() for each in ids]
     parts = [np.zeros((0, 3), dtype=np.int32)]
     unknown = 0
     for batch in _batches(path):

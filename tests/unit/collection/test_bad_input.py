@@ -131,7 +131,7 @@ def test_what_can_be_left_out_is_counted_and_logged(read, caplog):
         "qrels kept": 2,
         "positives": 2,
     }
-    assert collection.splits["train"].queries.ids == ["q1", "q2"]
+    assert list(collection.splits["train"].queries.ids) == ["q1", "q2"]
     logged = caplog.text
     assert "(train): 2 qrels of unknown documents, skipped" in logged
     assert "the first unknown document in qrels is x1 (" in logged
@@ -143,5 +143,5 @@ def test_what_can_be_left_out_is_counted_and_logged(read, caplog):
 def test_byte_order_mark_and_blank_lines_are_no_trouble(read):
     data = b"\xef\xbb\xbf" + LINE_1 + b'\n{"doc_id": "d2", "text": "b"}\r\n{"doc_id": "d3", "text": "c"}'
     collection = read(raw={CORPUS: data})
-    assert collection.docs.ids == ["d1", "d2", "d3"]
+    assert list(collection.docs.ids) == ["d1", "d2", "d3"]
     assert collection.docs.text(1) == "b"

@@ -15,14 +15,20 @@ from stillhouse.recipe.tree import CollectionSpec
 
 def test_a_folder_is_read_as_it_stands(make_folder, spec_of, tmp_path):
     collection = materialise(spec_of(make_folder()), 0, tmp_path / "root")
-    assert collection.docs.ids == ["d1", "d2", "d3"]
+    assert list(collection.docs.ids) == ["d1", "d2", "d3"]
     assert collection.docs.texts([2, 0]) == ["fish swim", "cats purr"]
     assert collection.docs.row_of["d2"] == 1
     assert collection.docs.hashes[1] == text_hash("dogs bark")
     train = collection.splits["train"]
-    assert train.queries.ids == ["q1", "q2"]
+    assert list(train.queries.ids) == ["q1", "q2"]
     assert train.qrels == {0: {0: 1}, 1: {0: 0, 1: 1}}
     assert collection.splits["dev"].qrels == {0: {2: 2}}
+    assert collection.docs.ids.of([2, 0]) == ["d3", "d1"]
+    assert (train.queries.ids[-1], train.queries.ids[:1]) == ("q2", ["q1"])
+    assert list(train.qrels) == [0, 1]
+    assert len(train.qrels) == 2
+    assert 2 not in train.qrels
+    assert pickle.loads(pickle.dumps(train)).qrels == train.qrels
     assert collection.facts["counts"]["train"]["positives"] == 2
     assert len(collection.splits["test"].queries) == 2
 
@@ -45,8 +51,8 @@ def test_a_split_can_be_named_apart_from_its_role(make_folder, tmp_path):
     folder = make_folder()
     spec = CollectionSpec(train=str(folder), dev=f"{folder}/test", test=f"{folder}/train")
     collection = materialise(spec, 0, tmp_path / "root")
-    assert collection.splits["dev"].queries.ids == ["q4", "q5"]
-    assert collection.splits["test"].queries.ids == ["q1", "q2"]
+    assert list(collection.splits["dev"].queries.ids) == ["q4", "q5"]
+    assert list(collection.splits["test"].queries.ids) == ["q1", "q2"]
 
 
 def test_unchanged_sources_are_not_written_again_and_changed_ones_are(make_folder, spec_of, tmp_path):
@@ -72,7 +78,7 @@ def test_the_digest_does_not_depend_on_where_things_are(make_folder, spec_of, tm
 def test_a_worker_reopens_and_pickles_it(make_folder, spec_of, tmp_path):
     collection = materialise(spec_of(make_folder()), 0, tmp_path / "root")
     reopened = open_collection(collection.path)
-    assert reopened.docs.ids == collection.docs.ids
+    assert list(reopened.docs.ids) == list(collection.docs.ids)
     assert reopened.splits["train"].qrels == collection.splits["train"].qrels
     assert collection.docs.hashes  # a filled cache does not travel
     data = pickle.dumps(collection.docs)
@@ -104,9 +110,8 @@ def test_sampled_queries_are_keyed_by_the_seed_and_nested(make_folder, spec_of, 
     )
 
     def sample(limit: int, seed: int) -> list[str]:
-        return (
-            materialise(spec_of(folder, max_train_queries=limit), seed, tmp_path / "root").splits["train"].queries.ids
-        )
+        collection = materialise(spec_of(folder, max_train_queries=limit), seed, tmp_path / "root")
+        return list(collection.splits["train"].queries.ids)
 
     # The stated permutation, by hand: sort by SHA-256 of "seed NUL id".
     by_hash = sorted(names, key=lambda name: hashlib.sha256(b"3\x00" + name.encode()).hexdigest())
@@ -121,7 +126,7 @@ def test_two_folders_share_one_set_of_documents(make_folder, tmp_path):
     one = make_folder("one")
     two = make_folder("two", docs=[("d3", "fish swim"), ("d1", "cats purr"), ("d9", "owls hoot")])
     collection = materialise(CollectionSpec(train=str(one), dev=str(two), test=str(one)), 0, tmp_path / "root")
-    assert collection.docs.ids == ["d1", "d2", "d3", "d9"]
+    assert list(collection.docs.ids) == ["d1", "d2", "d3", "d9"]
     assert collection.splits["dev"].qrels == {0: {2: 2}}
 
 

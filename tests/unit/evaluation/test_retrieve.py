@@ -45,7 +45,7 @@ def test_exact_search_finds_the_best_of_all_pairs(
     assert seen[-1] == (120, 120)
     queries, docs = toy.splits["dev"].queries, toy.docs
     scores_QN = ranker.score(queries.texts(range(8)), [docs.texts(range(60))] * 8).numpy()
-    assert list(run) == queries.ids
+    assert list(run) == list(queries.ids)
     for row, query_id in enumerate(queries.ids):
         best = sorted(zip(scores_QN[row].tolist(), docs.ids, strict=True), reverse=True)[:7]
         assert [run[query_id][doc_id] for doc_id in ranked(run[query_id])] == pytest.approx(
