@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from benchmarks.growth import Growth, Measured
-from benchmarks.memory import Watch, private_bytes
+from benchmarks.memory import Watch, apart, private_bytes
 from benchmarks.worlds import write_collection
 
 QUERIES = 200
@@ -25,7 +25,7 @@ def measure(size: int) -> Measured:
 
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        collection = write_collection(root, size, QUERIES)
+        collection = apart(write_collection, root, size, QUERIES)
         bm25.tokenise(["what is loaded at its first use is no part of the growth"])
         before = private_bytes()
         with Watch(every_s=0.02) as watch:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
 
 import psutil
 
 MIB = 2**20
+R = TypeVar("R")
 
 
 class Watch:
@@ -59,6 +63,12 @@ class Watch:
             except psutil.NoSuchProcess:
                 continue
             self.most[pid] = max(self.most[pid], found)
+
+
+def apart(function: Callable[..., R], *arguments: object) -> R:
+    """What a function gives, made in a process that is gone afterwards: memory it freed here would be used again."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def private_bytes(pid: int | None = None) -> int:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.growth import Growth, Measured
-from benchmarks.memory import Watch
+from benchmarks.memory import Watch, apart
 from benchmarks.worlds import TINY, write_collection, write_teacher
+
+if TYPE_CHECKING:
+    from stillhouse.collection import Collection
 
 DOCS, DEPTH, NEGATIVES = 2_000, 10, 7
 
@@ -28,17 +29,15 @@ def measure(size: int) -> Measured:
     """Seconds of the training and its largest memory, in bytes."""
     import torch
 
-    from stillhouse.collection import open_collection
     from stillhouse.training.run import run_job
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        # In a process of its own, whose memory goes with it: it is what a training reads, not what it does.
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            path, backbone = pool.submit(prepare, root, size).result()
+        # Apart: it is what a training reads, not what it does.
+        collection, backbone = apart(prepare, root, size)
         seen: list[dict[str, float]] = []
-        job = job_of(open_collection(path), root, backbone)
+        job = job_of(collection, root, backbone)
         with Watch() as watch:
             start = time.perf_counter()
             done = run_job(job, root / "checkpoints", lambda metrics, step: seen.append(metrics), None)
@@ -48,8 +47,8 @@ def measure(size: int) -> Measured:
         return {"seconds": seconds, "process_bytes": watch.own, "columns": {"steps": done["steps"]}}
 
 
-def prepare(root: Path, size: int) -> tuple[Path, Path]:
-    """Collection, candidates and teacher scores; gives the folders of the collection and of the backbone."""
+def prepare(root: Path, size: int) -> tuple[Collection, Path]:
+    """Collection, candidates and teacher scores; gives the collection and the backbone's folder."""
     from stillhouse.candidates import candidates_for
     from stillhouse.recipe.tree import CandidatesSpec
     from stillhouse.training.teacher import write_teacher_scores
@@ -61,7 +60,7 @@ def prepare(root: Path, size: int) -> tuple[Path, Path]:
     rows = pairs_with_positives(candidates_for(spec, collection, "train", root), size)
     draw = np.random.default_rng(0)
     write_teacher_scores(root / "teacher.parquet", [(*rows, draw.normal(size=len(rows[0])).astype(np.float32))])
-    return collection.path, teacher.parent / "backbone"
+    return collection, teacher.parent / "backbone"
 
 
 def pairs_with_positives(candidates: Any, queries: int) -> tuple[np.ndarray, np.ndarray]:

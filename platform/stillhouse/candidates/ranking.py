@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import compute
 
-from stillhouse.collection.texts import Collection
+from stillhouse.collection.texts import Collection, Ids
 from stillhouse.mapped import mapped_arrays
 from stillhouse.records import CANDIDATE_SCHEMA, Run
 
@@ -82,11 +83,10 @@ class Candidates:
         return self._columns["offsets"]
 
 
-def id_ranks(doc_ids: Sequence[str]) -> np.ndarray:
-    """int64 [documents]: position of each id among the sorted ids (by code point, which is UTF-8's byte order)."""
-    listed = list(doc_ids)
-    ranks = np.empty(len(listed), dtype=np.int64)
-    ranks[sorted(range(len(listed)), key=listed.__getitem__)] = np.arange(len(listed))
+def id_ranks(doc_ids: Ids) -> np.ndarray:
+    """int64 [documents]: position of each id among the sorted ids (by UTF-8's bytes, which is by code point)."""
+    ranks = np.empty(len(doc_ids), dtype=np.int64)
+    ranks[compute.sort_indices(doc_ids.column).to_numpy()] = np.arange(len(doc_ids))
     return ranks
 
 

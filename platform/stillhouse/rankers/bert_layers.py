@@ -15,6 +15,7 @@ from stillhouse.rankers import packed_layers
 from stillhouse.rankers.attention import HiddenKeys, attend, hidden_keys, join_heads, split_heads
 from stillhouse.rankers.backbones import layers_of
 from stillhouse.rankers.batching import Tokens
+from stillhouse.rankers.dense import dense
 from stillhouse.rankers.dropout import dropout
 
 KINDS = ("BertLayer", "CamembertLayer", "ElectraLayer", "RobertaLayer", "XLMRobertaLayer")
@@ -67,19 +68,20 @@ def _run(layer: Any, hidden_PLD: Tensor, hidden: HiddenKeys | None, *, first_onl
     # Cast once: autocast would do it for each of the three products, and again on the way back.
     read_PLD = hidden_PLD.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else hidden_PLD
     context = attend(
-        split_heads(own.query(read_PLD[:, :1] if first_only else read_PLD), heads),
-        split_heads(own.key(read_PLD), heads),
-        split_heads(own.value(read_PLD), heads),
+        split_heads(dense(own.query, read_PLD[:, :1] if first_only else read_PLD), heads),
+        split_heads(dense(own.key, read_PLD), heads),
+        split_heads(dense(own.value, read_PLD), heads),
         hidden,
         dropout=own.dropout.p if layer.training else 0.0,
     )
     attended_PMD = _added(layer.attention.output, join_heads(context, len(hidden_PLD)), rows_PMD)
-    return _added(layer.output, layer.intermediate(attended_PMD), attended_PMD)
+    wide = layer.intermediate.intermediate_act_fn(dense(layer.intermediate.dense, attended_PMD))
+    return _added(layer.output, wide, attended_PMD)
 
 
 def _added(output: Any, x: Tensor, residual: Tensor) -> Tensor:
     """What the two output modules of a layer do: dense, dropout, residual, norm."""
-    dropped = dropout(output.dense(x), output.dropout.p if output.training else 0.0)
+    dropped = dropout(dense(output.dense, x), output.dropout.p if output.training else 0.0)
     added: Tensor = output.LayerNorm(dropped + residual)
     return added
 

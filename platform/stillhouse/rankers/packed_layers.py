@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from stillhouse.rankers.attention import HiddenKeys, attend, join_heads, split_heads
+from stillhouse.rankers.processor import has_products
 
 _kept: WeakKeyDictionary[nn.Module, tuple[Any, list[PackedLayer]]] = WeakKeyDictionary()
 
@@ -131,11 +132,11 @@ def _split(joined: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
 
 
 def _can_pack(dtype: torch.dtype) -> bool:
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not has_products():
         return False
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    return hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
 def _linears(layer: Any) -> list[nn.Module]:

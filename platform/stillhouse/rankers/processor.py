@@ -28,6 +28,12 @@ def multiplies_bfloat16() -> bool:
     )
 
 
+def has_products() -> bool:
+    """Whether oneDNN's products are there to be called by name, as torch.compile does, and not switched off."""
+    on = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled  # type: ignore[no-untyped-call]
+    return bool(on and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
+
+
 def bound_kernel_caches() -> None:
     """Have oneDNN keep the products of the last 64 shapes, where it would keep 1,024.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from stillhouse.errors import TrainingError
@@ -22,9 +22,13 @@ class Interval:
     seconds: float = 0.0
     grad_norm: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
-    diagnostics: list[diagnostics.Sums] = field(default_factory=list)
+    diagnosed: diagnostics.Sums = field(default_factory=dict)
     removed: float | None = None
     """Negatives that were left out on this rank as likely positives; None where no margin is set."""
+
+    def add(self, parts: Iterable[diagnostics.Sums]) -> None:
+        """Add the diagnostics of some forwards; kept as one sum, since an interval may hold thousands of steps."""
+        self.diagnosed = diagnostics.merge([self.diagnosed, *parts])
 
     def count(self, queries: int, losses: Mapping[str, float], norm: float, seconds: float) -> None:
         """Add one step; `losses` are those that had something to say, over all ranks."""
@@ -52,7 +56,7 @@ class Interval:
 
     def means(self) -> dict[str, float]:
         """The sums over all ranks, divided once; every rank calls it."""
-        merged = diagnostics.merge(self.diagnostics)
+        merged = self.diagnosed
         flat = [number for pair in merged.values() for number in pair]
         summed = ranks.sum_over_ranks(flat)
         pairs = {name: (summed[2 * i], summed[2 * i + 1]) for i, name in enumerate(merged)}

@@ -163,7 +163,7 @@ class Trainer:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         values = passes.values()
-        interval.diagnostics += passes.diagnostics
+        interval.add(passes.diagnostics)
         if stage.groups.false_negative_margin is not None:
             interval.removed = (interval.removed or 0.0) + passes.removed
         interval.count(len(groups), values, norm, time.perf_counter() - started)

@@ -4,11 +4,13 @@ import pickle
 import random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import pytrec_eval
 
 from stillhouse.candidates import candidates_for
 from stillhouse.candidates.ranking import best_first, id_ranks
+from stillhouse.collection.texts import Ids
 from stillhouse.recipe.tree import CandidatesSpec
 
 
@@ -17,7 +19,7 @@ def test_ties_are_broken_as_trec_eval_does():
     generator = random.Random(0)
     doc_ids = [f"d{number}" for number in range(25)] + ["D1", "é", "z", "_x"]
     scores = np.array([generator.choice([1.0, 2.0, 2.0000001, 3.5]) for _ in doc_ids], dtype=np.float32)
-    order = best_first(scores, id_ranks(doc_ids), len(doc_ids))
+    order = best_first(scores, id_ranks(Ids(pa.chunked_array([doc_ids[:9], doc_ids[9:]]))), len(doc_ids))
     run = {doc_id: float(score) for doc_id, score in zip(doc_ids, scores, strict=True)}
     for position, row in enumerate(order, start=1):
         evaluator = pytrec_eval.RelevanceEvaluator({"q": {doc_ids[row]: 1}}, {"recip_rank"})
@@ -26,7 +28,7 @@ def test_ties_are_broken_as_trec_eval_does():
 
 def test_a_depth_is_the_prefix_of_the_full_order():
     scores = np.random.default_rng(0).integers(0, 6, 200).astype(np.float32)
-    ranks = id_ranks([f"d{number}" for number in range(200)])
+    ranks = id_ranks(Ids(pa.chunked_array([[f"d{number}" for number in range(200)]])))
     full = best_first(scores, ranks, 200).tolist()
     for depth in (1, 2, 17, 199, 200, 500):
         assert best_first(scores, ranks, depth).tolist() == full[:depth]

@@ -1,0 +1,59 @@
+"""Linear layers in float32 on a CPU while training: oneDNN's products in the place of the default ones.
+
+On an AMD processor the default is half as fast, forward and for both gradients (docs/performance.md); in bfloat16 torch
+takes oneDNN by itself. Equal up to the order of sums.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from stillhouse.rankers.processor import has_products
+
+
+def dense(layer: Any, x: Tensor) -> Tensor:
+    """What `layer(x)` gives, [..., D_in] -> [..., D_out]."""
+    if not _fits(layer, x):
+        result: Tensor = layer(x)
+        return result
+    flat: Tensor = _Dense.apply(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+    return flat.view(*x.shape[:-1], -1)
+
+
+def _fits(layer: Any, x: Tensor) -> bool:
+    plain = type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+    if not plain or torch.is_autocast_enabled("cpu") or x.device.type != "cpu" or not x.numel():
+        return False
+    if x.dtype != torch.float32 or layer.weight.dtype != torch.float32:
+        return False
+    return has_products()
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b of two matrices as they lie in memory."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
+
+
+class _Dense(torch.autograd.Function):
+    """y = x W^T + b; dx = g W, dW = g^T x, db = the sum of g over rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        reads, trains, shifts = ctx.needs_input_grad
+        return (
+            _product(g, weight.t()) if reads else None,
+            _product(g.t(), x.t()) if trains else None,
+            g.sum(0) if shifts else None,
+        )
