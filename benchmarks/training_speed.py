@@ -265,9 +265,9 @@ NOTES = [
     "Tried on a step of 64 pairs, 136 tokens on average, bfloat16, dropout 0: the library's eager forward 3.4 s, with "
     "freed memory kept 2.3; layers written out 1.8, with freed memory kept 1.65, of which matrix products are 0.95.",
     "Not tried further: sparse gradients of embeddings, another optimiser or clip: both are 12 ms of 1,640 together.",
-    "float32 products of 2,176 and 8,704 rows, widths 384 and 1,536, in GFLOP/s: torch's own 152 to 196, oneDNN's 266 to "
-    "453 forward and for the inputs' gradient, 176 to 340 for the weights'. With torch's own the float32 row was 1.25. In "
-    "bfloat16 torch's own are oneDNN's already, and better for the weights' (717 to 841 against 483 to 727).",
+    "float32 products of 2,176 and 8,704 rows, widths 384 and 1,536, in GFLOP/s: torch's own 152 to 196, oneDNN's 266 "
+    "to 453 forward and for the inputs' gradient, 176 to 340 for the weights'. With torch's own the float32 row was "
+    "1.25. In bfloat16 torch's own are oneDNN's already, and better for the weights' (717 to 841 against 483 to 727).",
     "torch draws a dropout mask in 5.3 ns an element; 16 bits of SFC64 an element cost 0.44.",
 ]
 
