@@ -14,6 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from stillhouse.rankers.processor import has_products
 
+SMALLEST = 2**27
+"""Multiplications of a product; oneDNN compiles one for each number of rows, which costs more than a small one."""
+
 
 def dense(layer: Any, x: Tensor) -> Tensor:
     """What `layer(x)` gives, [..., D_in] -> [..., D_out]."""
@@ -26,11 +29,11 @@ def dense(layer: Any, x: Tensor) -> Tensor:
 
 def _fits(layer: Any, x: Tensor) -> bool:
     plain = type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
-    if not plain or torch.is_autocast_enabled("cpu") or x.device.type != "cpu" or not x.numel():
+    if not plain or torch.is_autocast_enabled("cpu") or x.device.type != "cpu":
         return False
     if x.dtype != torch.float32 or layer.weight.dtype != torch.float32:
         return False
-    return has_products()
+    return x.numel() * layer.out_features >= SMALLEST and has_products()
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -13,6 +13,11 @@ from stillhouse.rankers import dense as module
 from stillhouse.rankers.dense import dense
 
 
+@pytest.fixture(autouse=True)
+def _any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SMALLEST", 1)
+
+
 def made(shape: tuple[int, ...], *, bias: bool = True) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
     """A layer from 24 to 40, inputs, and the gradient of the outputs."""
     torch.manual_seed(3)
@@ -54,13 +59,15 @@ def test_what_is_frozen_gets_no_gradient() -> None:
     torch.testing.assert_close(x.grad, g @ layer.weight, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["bfloat16", "float64", "autocast", "hooked", "adapted"])
+@pytest.mark.parametrize("case", ["bfloat16", "float64", "autocast", "hooked", "adapted", "small"])
 def test_anything_else_runs_as_it_is(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x, _ = made((4,))
     called: list[Any] = []
     monkeypatch.setattr(module, "_product", lambda *arguments: called.append(arguments))
     if case in ("bfloat16", "float64"):
         layer, x = layer.to(getattr(torch, case)), x.to(getattr(torch, case))
+    if case == "small":
+        monkeypatch.setattr(module, "SMALLEST", 4 * 24 * 40 + 1)
     if case == "hooked":
         layer.register_forward_hook(lambda *_: None)
     if case == "adapted":
