@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,28 @@ HASH = np.dtype("S32")
 _AT_ONCE = 4_096
 
 
-class Hashes(Sequence[str]):
+class Strings(Sequence[str]):
+    """row -> string, read from a mapped file a part at a time; an iteration holds few of them at once."""
+
+    @abstractmethod
+    def _part(self, rows: slice) -> list[str]: ...
+
+    @abstractmethod
+    def _one(self, row: int) -> str: ...
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        return self._part(row) if isinstance(row, slice) else self._one(row)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self._part(slice(start, start + _AT_ONCE))
+
+
+class Hashes(Strings):
     """`artifacts.text_hash` of each text of a side, row by row: 32 bytes apiece, a third of a list of strings."""
 
     def __init__(self, digits: np.ndarray) -> None:
@@ -30,22 +52,15 @@ class Hashes(Sequence[str]):
     def __len__(self) -> int:
         return len(self.digits)
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [each.decode() for each in self.digits[row].tolist()]
+    def _part(self, rows: slice) -> list[str]:
+        return [each.decode() for each in self.digits[rows].tolist()]
+
+    def _one(self, row: int) -> str:
         return str(self.digits[row].decode())
 
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _AT_ONCE):
-            yield from self[start : start + _AT_ONCE]
 
-
-class Ids(Sequence[str]):
-    """row -> id, read from the mapped file one by one: a list of all would stand in every process that trains."""
+class Ids(Strings):
+    """The id of each text of a side, row by row; a list of all would stand in every process that trains."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         self.column = column
@@ -53,24 +68,17 @@ class Ids(Sequence[str]):
     def __len__(self) -> int:
         return len(self.column)
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            ids: list[str] = self.column[row].to_pylist()
-            return ids
-        return str(self.column[int(row)].as_py())
+    def _part(self, rows: slice) -> list[str]:
+        ids: list[str] = self.column[rows].to_pylist()
+        return ids
 
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _AT_ONCE):
-            yield from self[start : start + _AT_ONCE]
+    def _one(self, row: int) -> str:
+        return str(self.column[int(row)].as_py())
 
     def of(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The ids of some rows."""
         # One by one: `take` would join all chunks of the column first, at each call.
-        return [self.column[row].as_py() for row in map(int, rows)]
+        return [self._one(row) for row in rows]
 
 
 class Texts:

@@ -9,7 +9,7 @@ import numpy as np
 import ray
 from ray.util.actor_pool import ActorPool
 
-from stillhouse.evaluation.rerank import Chunk, Progress, chunks, named_scores, score_chunk
+from stillhouse.evaluation.rerank import Chunk, Progress, chunks, named_scores, pairs_per_chunk, score_chunk
 from stillhouse.records import Run
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def rerank_distributed(
     first = actor.remote(*arguments)
     separable = ray.get(first.separable.remote())
     actors = [first, *(actor.remote(*arguments) for _ in range(num_actors - 1))]
-    work = list(chunks(candidates, range(len(candidates)), depth, separable))
+    work = list(chunks(candidates, range(len(candidates)), depth, pairs_per_chunk(separable)))
     results: dict[int, list[np.ndarray]] = {}
     done = 0
     pool = ActorPool(actors)

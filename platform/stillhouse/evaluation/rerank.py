@@ -54,7 +54,7 @@ def rerank(
     rows = list(range(len(queries)) if query_rows is None else query_rows)
     run: Run = {}
     texts = truncated = done = 0
-    for chunk in chunks(candidates, rows, depth, ranker.separable):
+    for chunk in chunks(candidates, rows, depth, pairs_per_chunk(ranker.separable)):
         run |= named_scores(collection, split_name, chunk, score_chunk(ranker, query_ids, doc_ids, chunk))
         texts += ranker.truncation.texts
         truncated += ranker.truncation.truncated
@@ -65,11 +65,12 @@ def rerank(
     return run
 
 
-def chunks(
-    candidates: Candidates, query_rows: Sequence[int], depth: int, separable: bool, *, limit: int | None = None
-) -> Iterator[Chunk]:
-    """Queries in their order, in chunks of at most `limit` pairs (None: by the kind); a query is never split."""
-    limit = limit or (PAIRS_PER_SEPARABLE_CHUNK if separable else PAIRS_PER_CHUNK)
+def pairs_per_chunk(separable: bool) -> int:
+    return PAIRS_PER_SEPARABLE_CHUNK if separable else PAIRS_PER_CHUNK
+
+
+def chunks(candidates: Candidates, query_rows: Sequence[int], depth: int, limit: int) -> Iterator[Chunk]:
+    """Queries in their order, in chunks of at most `limit` pairs; a query is never split, however many it has."""
     chunk: Chunk = []
     pairs = 0
     for row in query_rows:

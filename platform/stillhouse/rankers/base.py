@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stillhouse.errors import RecipeError
 from stillhouse.rankers import lora, saving
 from stillhouse.rankers.backbones import checkpoint_layers, layers_of, resolve
-from stillhouse.rankers.batching import TOKEN_BUDGET, Batch, Ids, Tokens, ids_by_text, utf8
+from stillhouse.rankers.batching import Batch, Ids, Tokens, budget_of, ids_by_text, utf8
 from stillhouse.rankers.compiling import compile_blocks
 from stillhouse.rankers.heads import init_fresh
 from stillhouse.rankers.identity import digest_of
@@ -201,9 +201,7 @@ class Ranker(nn.Module, ABC):
         check_ids([ids for ids, _ in texts], self)
         self.truncation = Truncation(len(texts), sum(len(ids) > cap for ids, cap in texts))
         with self.inference():
-            return self._score_ids(
-                queries, docs, token_budget or TOKEN_BUDGET.get(self.device.type, TOKEN_BUDGET["cuda"])
-            )
+            return self._score_ids(queries, docs, token_budget or budget_of(self.device))
 
     def score(self, queries: Sequence[str], docs: Sequence[Sequence[str]]) -> Tensor:
         """Scores of texts, float32 [Q, K] on CPU, -inf in padded slots; `truncation` counts what was cut."""

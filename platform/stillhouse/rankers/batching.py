@@ -18,6 +18,12 @@ TOKEN_BUDGET = {"cpu": 2_048, "cuda": 65_536}
 """Padded tokens of one forward while scoring: few on CPU, where a small batch stays in cache. Fixed for each device,
 since the last bits of a score follow it."""
 
+
+def budget_of(device: torch.device) -> int:
+    """TOKEN_BUDGET of a device; other accelerators have that of a GPU."""
+    return TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["cuda"])
+
+
 Ids = Sequence[int] | np.ndarray
 Row = tuple[list[int], list[int]]
 """Token ids of one model input and the segment (0 query, 1 document) of each."""

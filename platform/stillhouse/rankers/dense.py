@@ -36,9 +36,10 @@ def _fits(layer: Any, x: Tensor) -> bool:
     return x.numel() * layer.out_features >= SMALLEST and has_products()
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b of two matrices as they lie in memory."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """x W^T + b by oneDNN, with W as it lies in memory or laid out for it; `then` is what follows: none or gelu."""
+    algorithm = "none" if then == "gelu" else ""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], algorithm)
     return result
 
 
@@ -48,7 +49,7 @@ class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -56,7 +57,7 @@ class _Dense(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         reads, trains, shifts = ctx.needs_input_grad
         return (
-            _product(g, weight.t()) if reads else None,
-            _product(g.t(), x.t()) if trains else None,
+            product(g, weight.t()) if reads else None,
+            product(g.t(), x.t()) if trains else None,
             g.sum(0) if shifts else None,
         )

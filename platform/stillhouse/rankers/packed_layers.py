@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from stillhouse.rankers.attention import HiddenKeys, attend, join_heads, split_heads
+from stillhouse.rankers.dense import product
 from stillhouse.rankers.processor import has_products
 
 _kept: WeakKeyDictionary[nn.Module, tuple[Any, list[PackedLayer]]] = WeakKeyDictionary()
@@ -29,9 +30,7 @@ class Product:
     bias: Tensor
 
     def __call__(self, x: Tensor, then: str = "none") -> Tensor:
-        algorithm = "none" if then == "gelu" else ""
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, then, [], algorithm)
-        return result
+        return product(x, self.weight, self.bias, then)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
         result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")

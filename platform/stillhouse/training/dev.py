@@ -13,7 +13,7 @@ from stillhouse.collection.tokens import Rows
 from stillhouse.evaluation.measures import PerQuery, named_qrels, per_query
 from stillhouse.evaluation.rerank import PAIRS_PER_SEPARABLE_CHUNK, chunks, score_chunk
 from stillhouse.rankers.base import Ranker
-from stillhouse.rankers.batching import TOKEN_BUDGET
+from stillhouse.rankers.batching import budget_of
 from stillhouse.recipe.tree import EvaluationSpec
 from stillhouse.records import Group, Run
 from stillhouse.training import ranks
@@ -58,42 +58,24 @@ def sample(part: Part, data: TrainingData, count: int, seed: int) -> Part:
     return replace(part, query_rows=tuple(sorted(part.query_rows[place] for place in order[:count])))
 
 
-def part_scores(
-    ranker: Ranker,
-    module: nn.Module,
-    data: TrainingData,
-    part: Part,
-    spec: EvaluationSpec,
-    device: torch.device,
-    size: int,
-    *,
-    sharded: bool,
-) -> Scored:
-    """This rank's share of the queries, `size` in a forward. Ranks exchange nothing but what FSDP2 does."""
-    if ranker.separable and not sharded:
-        return _documents_once(ranker, data, part, spec, device, size)
-    return _equal_forwards(ranker, module, data, part, spec, device, size)
+def documents_once(ranker: Ranker, data: TrainingData, part: Part, spec: EvaluationSpec, size: int) -> Scored:
+    """This rank's share of the queries as `rerank` scores them: a document that several have is encoded once.
 
-
-def _documents_once(
-    ranker: Ranker, data: TrainingData, part: Part, spec: EvaluationSpec, device: torch.device, size: int
-) -> Scored:
-    """As `rerank` scores: a document that several queries of a chunk have is encoded once.
-
-    Where memory was short and `size` was halved, so are a forward and what is kept of a chunk.
+    For separable rankers of which every rank holds the whole. Where memory was short and `size` was halved, so are a
+    forward and what is kept of a chunk.
     """
-    budget = max(1, TOKEN_BUDGET[device.type] * size // QUERIES_PER_FORWARD)
+    budget = max(1, budget_of(ranker.device) * size // QUERIES_PER_FORWARD)
     limit = max(1, PAIRS_PER_SEPARABLE_CHUNK * size // QUERIES_PER_FORWARD)
     mine = part.query_rows[ranks.rank() :: ranks.world_size()]
     scored: Scored = []
-    for chunk in chunks(part.candidates, mine, _depth(spec), ranker.separable, limit=limit):
+    for chunk in chunks(part.candidates, mine, _depth(spec), limit):
         scores = score_chunk(ranker, part.query_ids, data.doc_ids, chunk, token_budget=budget)
         scored += [(row, scores_K.tolist()) for (row, _), scores_K in zip(chunk, scores, strict=True) if len(scores_K)]
     return scored
 
 
 @torch.no_grad()
-def _equal_forwards(
+def equal_forwards(
     ranker: Ranker,
     module: nn.Module,
     data: TrainingData,
@@ -102,7 +84,10 @@ def _equal_forwards(
     device: torch.device,
     size: int,
 ) -> Scored:
-    """Every rank makes as many forwards, as ranks must that hold parts of the weights."""
+    """This rank's share of the queries, `size` in a forward. Ranks exchange nothing but what FSDP2 does.
+
+    Every rank makes as many forwards, as ranks must that hold parts of the weights.
+    """
     depth = _depth(spec)
     groups = [_group(row, part.candidates.rows(row)[:depth]) for row in part.query_rows]
     groups = [group for group in groups if len(group.doc_rows_K)]

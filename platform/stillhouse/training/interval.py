@@ -56,10 +56,9 @@ class Interval:
 
     def means(self) -> dict[str, float]:
         """The sums over all ranks, divided once; every rank calls it."""
-        merged = self.diagnosed
-        flat = [number for pair in merged.values() for number in pair]
+        flat = [number for pair in self.diagnosed.values() for number in pair]
         summed = ranks.sum_over_ranks(flat)
-        pairs = {name: (summed[2 * i], summed[2 * i + 1]) for i, name in enumerate(merged)}
+        pairs = {name: (summed[2 * i], summed[2 * i + 1]) for i, name in enumerate(self.diagnosed)}
         means = {f"train/{name}": value for name, value in diagnostics.means(pairs).items()}
         steps = max(1, self.steps)
         means |= {f"train/{name}": value / steps for name, value in self.losses.items()}

@@ -87,9 +87,10 @@ class Measurer:
         while True:
             scored: dev.Scored = []
             with guard, self.autocast():
-                scored = dev.part_scores(
-                    self.ranker, self.module, self.data, part, spec, self.device, self.size, sharded=self.sharded
-                )
+                if self.ranker.separable and not self.sharded:
+                    scored = dev.documents_once(self.ranker, self.data, part, spec, self.size)
+                else:
+                    scored = dev.equal_forwards(self.ranker, self.module, self.data, part, spec, self.device, self.size)
             if guard.failed and self.sharded:
                 memory.start_again(self.checkpoint_folder, name, stage, forward_size)
             if not ranks.on_any(guard.failed):

@@ -12,7 +12,7 @@ from stillhouse.errors import RecipeError, TrainingError
 from stillhouse.evaluation import rerank as module
 from stillhouse.evaluation.latency import latency
 from stillhouse.evaluation.measures import named_qrels, per_query
-from stillhouse.evaluation.rerank import chunks, rerank
+from stillhouse.evaluation.rerank import chunks, pairs_per_chunk, rerank
 from stillhouse.evaluation.retrieve import retrieve
 from stillhouse.evaluation.trec import ranked
 from stillhouse.rankers import Ranker
@@ -64,14 +64,14 @@ def test_chunks_change_nothing(
 def test_chunks_hold_whole_queries_up_to_the_limit(toy_candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAIRS_PER_CHUNK", 25)
     rows = [3, 1, 2, 0]
-    parts = list(chunks(toy_candidates, rows, 12, separable=False))
+    parts = list(chunks(toy_candidates, rows, 12, pairs_per_chunk(separable=False)))
     assert [row for chunk in parts for row, _ in chunk] == rows
     sizes = [sum(len(docs) for _, docs in chunk) for chunk in parts]
     assert max(sizes) <= 25
     assert sum(sizes) == sum(len(toy_candidates.rows(row)) for row in rows)
     # A query larger than the limit stands alone.
     monkeypatch.setattr(module, "PAIRS_PER_CHUNK", 1)
-    assert [len(chunk) for chunk in chunks(toy_candidates, rows, 12, separable=False)] == [1, 1, 1, 1]
+    assert [len(chunk) for chunk in chunks(toy_candidates, rows, 12, pairs_per_chunk(separable=False))] == [1, 1, 1, 1]
 
 
 def test_only_the_queries_asked_for(

@@ -26,18 +26,14 @@ def opened(kind: str, toy: Any, workspace: Path, backbone: Path) -> tuple[Ranker
     )
 
 
-def scores(ranker: Ranker, data: TrainingData, size: int, *, sharded: bool) -> dev.Scored:
-    return dev.part_scores(ranker, ranker, data, dev.dev_part(data), SPEC, torch.device("cpu"), size, sharded=sharded)
-
-
 @pytest.mark.parametrize("kind", ["dual_encoder", "colbert"])
 @pytest.mark.parametrize("size", [1, dev.QUERIES_PER_FORWARD])
 def test_equal_forwards_and_whole_chunks_give_the_same_scores(kind, size, toy, workspace, backbone) -> None:
     ranker, data = opened(kind, toy, workspace, backbone)
     part = dev.dev_part(data)
     ranker.train()
-    whole = scores(ranker, data, size, sharded=False)
-    equal = scores(ranker, data, 4, sharded=True)
+    whole = dev.documents_once(ranker, data, part, SPEC, size)
+    equal = dev.equal_forwards(ranker, ranker, data, part, SPEC, torch.device("cpu"), 4)
     assert ranker.training
     assert [row for row, _ in whole] == [row for row, _ in equal] == list(part.query_rows)
     for (_, ours), (_, theirs) in zip(whole, equal, strict=True):
@@ -56,7 +52,7 @@ def test_a_document_of_several_queries_is_encoded_once(toy, workspace, backbone,
 
     monkeypatch.setattr(ranker, "encode_docs", counting)
     part = dev.dev_part(data)
-    scores(ranker, data, dev.QUERIES_PER_FORWARD, sharded=False)
+    dev.documents_once(ranker, data, part, SPEC, dev.QUERIES_PER_FORWARD)
     rows = np.concatenate([part.candidates.rows(row)[:6] for row in part.query_rows])
     texts = {tuple(data.doc_ids[row][:16].tolist()) for row in rows.tolist()}
     assert encoded == [len(texts)]
